@@ -1,0 +1,1 @@
+"""The library behind the launcher and its workers; nothing in here imports a worker."""

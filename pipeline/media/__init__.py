@@ -1,0 +1,1 @@
+"""Media: MPEG-TS demux and mux, decode, scale, encode, segments and clocks."""

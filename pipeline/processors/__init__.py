@@ -1,0 +1,1 @@
+"""What inference can run on a frame."""

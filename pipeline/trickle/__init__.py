@@ -1,0 +1,1 @@
+"""Trickle: segmented publish/subscribe over HTTP, client and server."""
