@@ -2,17 +2,18 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _LOGGER = logging.getLogger("livepipe")
 
 
-def configure(level: str = "INFO") -> None:
-    """Send events of this process to standard error, one line each.
+def configure(level: str = "INFO", write: Callable[[str], None] | None = None) -> None:
+    """Send this process's events to `write`, by default standard error, one line each.
 
     Raises ValueError for a level that the standard library does not know.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr) if write is None else _Writer(write)
     handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S"))
     _LOGGER.handlers[:] = [handler]
     _LOGGER.propagate = False
@@ -31,9 +32,18 @@ def error(event: str, **fields: Any) -> None:
     _LOGGER.error(_line(event, fields))
 
 
-def debug(event: str, **fields: Any) -> None:
-    if _LOGGER.isEnabledFor(logging.DEBUG):
-        _LOGGER.debug(_line(event, fields))
+def line(text: str) -> None:
+    """A line that somebody else has worded: what a worker printed."""
+    _LOGGER.info(text)
+
+
+class _Writer(logging.Handler):
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(self.format(record))
 
 
 def _line(event: str, fields: dict[str, Any]) -> str:

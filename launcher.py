@@ -1,0 +1,131 @@
+"""The command line: run a topology, check one, draw one."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from rich.console import Console
+
+from pipeline.display import Terminal, frame_text, stage_table
+from pipeline.run_dir import AlreadyRunning, RunDir
+from pipeline.supervisor import Supervisor
+from pipeline.topology import Ingress, Publisher, Topology
+from pipeline.topology_file import TopologyFileError, load_topology
+from pipeline.wiring import PortInUse, Wiring
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 all went well, 1 a stage failed, 2 a mistake in what was asked."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (TopologyFileError, AlreadyRunning, PortInUse) as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except OSError as error:
+        print(f"{error.filename or options.file}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="launcher.py", description="Real-time generative video in supervised processes."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a topology until its source ends or Ctrl-C")
+    run.add_argument("--input", type=Path, metavar="FILE", help="play this video file as the source")
+    run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary as JSON too")
+    run.set_defaults(command=_run)
+    check = commands.add_parser("check", help="print the resolved topology, or what is wrong with it")
+    check.set_defaults(command=_check)
+    graph = commands.add_parser("graph", help="print the topology as a Mermaid diagram")
+    graph.set_defaults(command=_graph)
+    for command in (run, check, graph):
+        command.add_argument("file", type=Path, metavar="FILE", help="topology, such as configs/demo.yaml")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="PATH=VALUE", help="replace one value, such as relay.port=0"
+        )
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    topology = _with_input(_load(options), options.input)
+    console = Console(stderr=True)
+    with RunDir(topology.name) as run_dir:
+        wiring = Wiring(topology, run_dir)
+        try:
+            with Terminal(console) as terminal:
+                supervisor = Supervisor(topology, wiring, terminal)
+                supervisor.run()
+            status = supervisor.status()
+        finally:
+            wiring.close()
+    out = Console()
+    out.print(stage_table(status), frame_text(status), sep="\n")
+    if options.summary:
+        options.summary.write_bytes(msgspec.json.format(msgspec.json.encode(status)))
+    for reason in supervisor.failed:
+        print(reason, file=sys.stderr)
+    if supervisor.refused:
+        return EXIT_USAGE
+    return EXIT_FAILED if supervisor.failed else EXIT_OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    topology = _load(options)
+    print(yaml.safe_dump(msgspec.to_builtins(topology), sort_keys=False), end="")
+    return EXIT_OK
+
+
+def _graph(options: argparse.Namespace) -> int:
+    topology = _load(options)
+    print("flowchart LR")
+    for name, stage in topology.stages.items():
+        print(f'  {name}["{name}<br/>{stage.__struct_config__.tag}"]')
+    for link, spec in topology.links.items():
+        carries = f"{spec.slots} slots, {spec.policy}" if topology.carries_frames(link) else "encoded"
+        print(f"  {topology.producer_of(link)} -- {link}: {carries} --> {topology.consumer_of(link)}")
+    for name, stage in topology.stages.items():
+        for end, arrow in (("source", "{channel} --> {name}"), ("sink", "{name} --> {channel}")):
+            address = getattr(stage, end, None)
+            for kind in ("trickle", "file"):
+                if target := getattr(address, kind, None):
+                    print("  " + arrow.format(name=name, channel=f'{kind}:{target}(["{kind} {target}"])'))
+    return EXIT_OK
+
+
+def _load(options: argparse.Namespace) -> Topology:
+    return load_topology(options.file, dict(_override(text) for text in options.set))
+
+
+def _override(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise TopologyFileError(f"--set {text}: needed is PATH=VALUE, such as relay.port=0")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TopologyFileError(f"--set {text}: {value!r} is not a YAML value") from error
+
+
+def _with_input(topology: Topology, file: Path | None) -> Topology:
+    """The topology with `file` as its source: played live by its publisher, or read by ingress when there is none."""
+    if file is None:
+        return topology
+    if not file.is_file():
+        raise TopologyFileError(f"--input {file}: no such file")
+    name = topology.stage_of(Publisher) or topology.stage_of(Ingress)
+    raw = msgspec.to_builtins(topology)
+    raw["stages"][name]["source"] = {"file": str(file)}
+    return msgspec.convert(raw, Topology)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What a person sees while a pipeline runs: a live table or plain event lines, and at the end the summary."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import log
+from pipeline.messages import StageStatus, Status
+
+_STYLES = {"OK": "green", "READY": "green", "FINISHED": "blue", "FAILED": "bold red", "DEGRADED": "bold red"}
+
+
+class Terminal:
+    """Draws to a console. Events scroll by above the live table; without a terminal there is no table."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def event(self, level: str, stage: str, name: str, fields: dict[str, str | int | float]) -> None:
+        shown = {key: value for key, value in fields.items() if value != ""}
+        {"info": log.info, "warning": log.warning, "error": log.error}[level](name, stage=stage, **shown)
+
+    def output(self, stage: str, line: str) -> None:
+        log.line(f"[{stage}] {line}")
+
+    def show(self, status: Status) -> None:
+        if self._live is not None:
+            self._live.update(Group(stage_table(status), frame_text(status)), refresh=True)
+
+    def __enter__(self) -> Self:
+        log.configure("INFO", write=self._write)
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def stage_table(status: Status) -> Table:
+    """One row a process."""
+    table = Table(title=f"{status.pipeline}: {status.state}", title_style=_STYLES.get(status.state, "yellow"))
+    for heading, justify in (
+        ("stage", "left"),
+        ("state", "left"),
+        ("pid", "right"),
+        ("restarts", "right"),
+        ("in", "right"),
+        ("out", "right"),
+        ("p50 ms", "right"),
+        ("p95 ms", "right"),
+        ("CPU s", "right"),
+        ("CPU %", "right"),
+        ("RSS MB", "right"),
+    ):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    for stage in status.stages:
+        table.add_row(*_row(stage))
+    return table
+
+
+def frame_text(status: Status) -> Text:
+    """The count equation and the rates, in two lines."""
+    frames = status.frames
+    dropped = ", ".join(f"{reason} {count}" for reason, count in frames.dropped.items()) or "none"
+    p50, p95 = status.end_to_end_ms
+    return Text(
+        f"frames: decoded {frames.decoded} = delivered {frames.delivered} + dropped {sum(frames.dropped.values())}"
+        f" ({dropped}) + in flight {frames.in_flight}\n"
+        f"output: {status.fps:.1f} fps; latency end to end p50 {_number(p50)} ms, p95 {_number(p95)} ms"
+    )
+
+
+def _row(stage: StageStatus) -> list[str]:
+    p50, p95 = stage.latency_ms
+    return [
+        stage.stage,
+        f"[{_STYLES.get(stage.state, 'yellow')}]{stage.state}[/]",
+        str(stage.pid or "-"),
+        str(stage.restarts),
+        str(stage.units_in),
+        str(stage.units_out),
+        _number(p50),
+        _number(p95),
+        f"{stage.cpu_s:.1f}",
+        f"{stage.cpu_percent:.0f}",
+        f"{stage.rss_bytes / 1e6:.0f}",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

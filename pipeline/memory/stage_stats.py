@@ -1,0 +1,112 @@
+"""A stage's counters in shared memory: its sign of life, what it is doing, and how long frames took.
+
+The worker stores, the launcher reads whenever it likes, and a crash takes nothing with it. One slab a stage.
+"""
+
+import math
+import time
+from enum import IntEnum
+
+from pipeline.memory.slab import Slab, page_aligned
+
+HISTOGRAM_BUCKETS = 256
+BUCKETS_PER_OCTAVE = 10
+"""A bucket is 7 % wide; 256 of them reach from 1 us to 50 s."""
+
+
+class Word(IntEnum):
+    """The words in front of the histograms. Times are CLOCK_MONOTONIC nanoseconds."""
+
+    HEARTBEAT_NS = 0
+    BUSY_SINCE_NS = 1  # 0 while the stage waits
+    PROGRESS = 2
+    UNITS_IN = 3
+    UNITS_OUT = 4
+    BYTES_IN = 5
+    BYTES_OUT = 6
+    REPLAYED = 7  # frames decoded again after a restart and suppressed, having been delivered before
+    SKIPPED = 8  # access units not shown: damaged, or before the first keyframe
+    STALE_BELLS = 9
+    AUDIO_DROPPED = 10
+    SEGMENTS_LOST = 11
+    FIRST_OUT_NS = 12
+    LAST_OUT_NS = 13
+
+
+class Span(IntEnum):
+    """What a histogram measures."""
+
+    STAGE = 0  # from the frame's arrival at the stage to its being handed on
+    END_TO_END = 1  # from the arrival of the access unit in ingress to the encoded bytes leaving egress
+
+
+_WORDS = 16
+_TOTAL_WORDS = _WORDS + len(Span) * HISTOGRAM_BUCKETS
+STATS_BYTES = page_aligned(8 * _TOTAL_WORDS)
+
+
+class StageStats:
+    def __init__(self, fd: int) -> None:
+        self._slab = Slab(fd)
+        self._words = self._slab.words(0, _TOTAL_WORDS)
+
+    def __getitem__(self, word: Word) -> int:
+        return int(self._words[word])
+
+    def __setitem__(self, word: Word, value: int) -> None:
+        self._words[word] = value
+
+    def add(self, word: Word, amount: int = 1) -> None:
+        self._words[word] += amount
+
+    def beat(self) -> None:
+        self._words[Word.HEARTBEAT_NS] = time.monotonic_ns()
+
+    def busy(self) -> None:
+        """The stage starts on a piece of work: from now on standing still means hanging."""
+        self._words[Word.BUSY_SINCE_NS] = time.monotonic_ns()
+
+    def idle(self) -> None:
+        """The stage finished a piece of work and waits for the next."""
+        self._words[Word.PROGRESS] += 1
+        self._words[Word.BUSY_SINCE_NS] = 0
+
+    def out(self) -> None:
+        """One unit was handed on just now."""
+        now = time.monotonic_ns()
+        if not self._words[Word.UNITS_OUT]:
+            self._words[Word.FIRST_OUT_NS] = now
+        self._words[Word.UNITS_OUT] += 1
+        self._words[Word.LAST_OUT_NS] = now
+
+    def clear_life(self) -> None:
+        """Forget the sign of life of a dead predecessor. Counters and histograms go on."""
+        self._words[Word.BUSY_SINCE_NS] = 0
+        self.beat()
+
+    def record(self, span: Span, nanoseconds: int) -> None:
+        """Count one duration."""
+        index = int(math.log2(max(nanoseconds, 1000) / 1000) * BUCKETS_PER_OCTAVE)
+        self._words[_WORDS + span * HISTOGRAM_BUCKETS + min(index, HISTOGRAM_BUCKETS - 1)] += 1
+
+    def quantiles_ms(self, span: Span, *fractions: float) -> list[float]:
+        """The named quantiles in milliseconds, to the width of a bucket; NaN when nothing was recorded."""
+        start = _WORDS + span * HISTOGRAM_BUCKETS
+        counts = [int(n) for n in self._words[start : start + HISTOGRAM_BUCKETS]]
+        return [_quantile_ms(counts, fraction) for fraction in fractions]
+
+    def close(self) -> None:
+        self._words.release()
+        self._slab.close()
+
+
+def _quantile_ms(counts: list[int], fraction: float) -> float:
+    total = sum(counts)
+    if total == 0:
+        return math.nan
+    rank, seen = fraction * total, 0
+    for index, count in enumerate(counts):
+        seen += count
+        if seen >= rank and count:
+            return float(2 ** ((index + 0.5) / BUCKETS_PER_OCTAVE)) / 1000
+    return math.nan

@@ -1,0 +1,250 @@
+"""Every message on every socket, and what a worker is told at its birth. The types are the schema."""
+
+from typing import Literal
+
+import msgspec
+
+from pipeline import topology
+
+TIME_BASE = 90_000
+"""Timestamps everywhere count 1/90000 s, the clock of MPEG-TS (ISO/IEC 13818-1, 2.4.2)."""
+
+
+class Descriptor(msgspec.Struct, array_like=True, frozen=True):
+    """Rung from producer to consumer when a frame is READY: which slot, which life of it, and what lies there."""
+
+    link: str
+    slot: int
+    generation: int
+    stream: str
+    epoch: int
+    seq: int
+    pts: int
+    time_base: tuple[int, int]
+    shape: tuple[int, int, int]
+    dtype: str
+    colour: str
+    arrived_ns: int
+    ready_ns: int
+
+
+class FrameFormat(msgspec.Struct, frozen=True):
+    """What every slot of a frame link holds: uint8 RGB, shape (height, width, 3), contiguous."""
+
+    width: int
+    height: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.width * self.height * 3
+
+
+class LinkBoot(msgspec.Struct, frozen=True):
+    """A frame link as a worker inherits it."""
+
+    name: str
+    fd: int
+    slots: int
+    policy: topology.Policy
+    format: FrameFormat
+    ready_endpoint: str
+    free_endpoint: str
+
+
+class EncodedBoot(msgspec.Struct, frozen=True):
+    """The link of encoded bytes between ingress and decode as a worker inherits it."""
+
+    name: str
+    fd: int
+    endpoint: str
+    buffer_bytes: int
+
+
+class WorkerBoot(msgspec.Struct, frozen=True):
+    """All that a worker is told. It comes in a memfd whose number is on the command line."""
+
+    pipeline: str
+    stage: str
+    incarnation: int
+    launcher_pid: int
+    control_endpoint: str
+    stream: str
+    epoch: int
+    log_level: str
+    device: str
+    frame: topology.Frame
+    stats_fd: int
+    spec: topology.AnyStage | None = None
+    relay_url: str | None = None
+    listen_fd: int | None = None
+    encoded: EncodedBoot | None = None
+    input: LinkBoot | None = None
+    output: LinkBoot | None = None
+    audio_endpoint: str | None = None
+
+
+# ingress -> decode, and back
+
+
+class EncodedBytes(msgspec.Struct, array_like=True, frozen=True, tag="bytes"):
+    """Bytes of a segment from `offset` on. `last`: they complete it. `gap`: segments before it are missing."""
+
+    segment: int
+    offset: int
+    arrived_ns: int
+    last: bool
+    gap: bool
+    data: bytes
+
+
+class EncodedEnd(msgspec.Struct, array_like=True, frozen=True, tag="end"):
+    """No more segments will come."""
+
+
+class EncodedAttach(msgspec.Struct, array_like=True, frozen=True, tag="attach"):
+    """From decode: send everything from the start of `segment` on; segment -1: from the oldest that is kept."""
+
+    segment: int
+
+
+class EncodedConsumed(msgspec.Struct, array_like=True, frozen=True, tag="consumed"):
+    """From decode: this far have I come. What was before `segment` can be forgotten."""
+
+    segment: int
+
+
+EncodedDown = EncodedBytes | EncodedEnd
+EncodedUp = EncodedAttach | EncodedConsumed
+
+
+# decode -> egress
+
+
+class AudioFormat(msgspec.Struct, array_like=True, frozen=True, tag="format"):
+    """The stream has audio of this kind."""
+
+    codec: Literal["aac", "opus"]
+    channels: int
+
+
+class AudioPacket(msgspec.Struct, array_like=True, frozen=True, tag="packet"):
+    """One audio access unit as it came: ADTS frames for AAC, control header and packet for Opus. `pts` in 1/90000 s."""
+
+    pts: int
+    data: bytes
+
+
+AudioMessage = AudioFormat | AudioPacket
+
+
+# worker -> launcher
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The stage can take work; `detail` says on what."""
+
+    stage: str
+    incarnation: int
+    detail: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, tag="event"):
+    """Something that people want to know happened in a stage."""
+
+    stage: str
+    level: Literal["info", "warning", "error"]
+    name: str
+    fields: dict[str, str | int | float] = {}
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The stage has handed on everything it had, and exits with 0."""
+
+    stage: str
+    incarnation: int
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The stage cannot work as configured, and a restart would not help. `reason` is one line for the user."""
+
+    stage: str
+    incarnation: int
+    reason: str
+
+
+# anybody on this machine -> launcher
+
+
+class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
+    """Answered with Status."""
+
+
+# launcher -> worker
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Take no new input; hand on what there is; then finish."""
+
+
+class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
+    """A neighbour died and its slots were reclaimed: look at the tables."""
+
+    stage: str
+
+
+# launcher -> anybody
+
+
+class StageStatus(msgspec.Struct, frozen=True):
+    """One process. `latency_ms` are p50 and p95 from a frame's arrival at the stage to its being handed on."""
+
+    stage: str
+    worker: str
+    state: str
+    pid: int | None
+    restarts: int
+    uptime_s: float
+    units_in: int
+    units_out: int
+    latency_ms: tuple[float | None, float | None]
+    cpu_s: float
+    cpu_percent: float
+    rss_bytes: int
+
+
+class LinkStatus(msgspec.Struct, frozen=True):
+    """The count of a frame link: begun + dropped before a slot = the sum of `outcomes` + in_flight."""
+
+    link: str
+    begun: int
+    in_flight: int
+    outcomes: dict[str, int]
+
+
+class FrameCount(msgspec.Struct, frozen=True):
+    """The equation of the whole pipeline: decoded = delivered + the sum of dropped + in_flight, at any quiet moment."""
+
+    decoded: int
+    delivered: int
+    dropped: dict[str, int]
+    in_flight: int
+
+    @property
+    def balanced(self) -> bool:
+        return self.decoded == self.delivered + sum(self.dropped.values()) + self.in_flight
+
+
+class Status(msgspec.Struct, frozen=True, tag="status_reply"):
+    pipeline: str
+    state: str
+    reasons: list[str]
+    uptime_s: float
+    stages: list[StageStatus]
+    links: list[LinkStatus]
+    frames: FrameCount
+    fps: float
+    end_to_end_ms: tuple[float | None, float | None]
+
+
+ToLauncher = Ready | Event | Finished | Refused | StatusRequest
+ToWorker = Drain | PeerRestarted | Status

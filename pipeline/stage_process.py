@@ -1,0 +1,97 @@
+"""One stage's process: start it, hear what it prints, see it die, kill it. It decides nothing; the supervisor does."""
+
+import collections
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from pipeline.messages import WorkerBoot
+from pipeline.wiring import encode_boot
+
+LAST_LINES = 20
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class StageProcess:
+    """A worker in a process group of its own. `pidfd` becomes readable when it dies, `output_fd` when it prints."""
+
+    def __init__(self, boot: WorkerBoot, worker: str, fds: list[int]) -> None:
+        """Raises OSError when the interpreter cannot be started."""
+        self.incarnation = boot.incarnation
+        self.last_lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+        boot_fd = encode_boot(boot)
+        python = (boot.spec.python if boot.spec else None) or sys.executable
+        try:
+            self._process = subprocess.Popen(
+                [python, "-m", f"workers.{worker}", f"{boot.pipeline}:{boot.stage}", "--boot-fd", str(boot_fd)],
+                pass_fds=[*fds, boot_fd],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"},
+            )
+        finally:
+            os.close(boot_fd)
+        self.pid = self._process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+        assert self._process.stdout is not None
+        self.output_fd = self._process.stdout.fileno()
+        os.set_blocking(self.output_fd, False)
+        self.output_ended = False
+        self._partial = b""
+        self._usage = psutil.Process(self.pid)
+        self._usage_now = (0.0, 0)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None before `wait`."""
+        return self._process.returncode
+
+    def lines(self) -> list[str]:
+        """The whole lines that the worker has printed since the last call."""
+        text = self._partial
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.output_fd, 65536):
+                text += chunk
+            self.output_ended = True
+        *whole, self._partial = text.split(b"\n")
+        lines = [line.decode(errors="replace").rstrip() for line in whole if line.strip()]
+        self.last_lines.extend(lines)
+        return lines
+
+    def usage(self) -> tuple[float, int]:
+        """CPU seconds used so far and resident bytes; the last known when the process is gone."""
+        with contextlib.suppress(psutil.Error):
+            times = self._usage.cpu_times()
+            self._usage_now = (times.user + times.system, self._usage.memory_info().rss)
+        return self._usage_now
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group. Its death still has to be waited for."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Reap the process, which must be dead or dying, and what is left of its group. Returns the exit code.
+
+        The group goes first: while its leader is a zombie, nobody else can have been given the number.
+        """
+        self.kill()
+        return self._process.wait()
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def _import_path() -> str:
+    """Lets an interpreter of the stage's own (`python:`) import `pipeline` and `workers` uninstalled."""
+    return os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))

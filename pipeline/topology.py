@@ -1,0 +1,335 @@
+"""What a topology file may say: one Struct a section, whose types are the schema. Reading the file, with errors that
+name the line, is `topology_file`'s."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+Policy = Literal["latest", "block"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Name = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", description="up to 32 letters, digits, - and _"),
+]
+Dimension = Annotated[int, msgspec.Meta(ge=16, le=8192, multiple_of=2)]
+
+Device = Annotated[str, msgspec.Meta(pattern=r"^(auto|cpu|cuda:\d+)$", description="auto, cpu, cuda:N")]
+BitRate = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(\d+(\.\d+)?[kM]|\d{5,})$",
+        description="bits per second from 10k on, such as 800000, 1500k, 2.5M",
+    ),
+]
+Callable = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[\w.]+:[\w.]+$", description="module:name, such as pipeline.processors.torch_ops:edges"),
+]
+
+
+class TopologyError(Exception):
+    """A mistake in a topology. `path` is dotted, such as `stages.decode.input`; the text says what is allowed."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class Frame(_Section, kw_only=True, frozen=True):
+    """Size of every frame between decode and egress, in pixels, and how a source of another shape is made to fit."""
+
+    width: Dimension = 512
+    height: Dimension = 512
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+
+
+class Restart(_Section, kw_only=True, frozen=True):
+    """How often a stage that dies is started again: at most `max_restarts` times in `window` seconds, the n-th time in
+    a row after `backoff * 2**(n-2)` seconds (the first at once), at most `backoff_max`."""
+
+    max_restarts: Annotated[int, msgspec.Meta(ge=0)] = 5
+    window: Seconds = 60.0
+    backoff: Seconds = 0.1
+    backoff_max: Seconds = 5.0
+
+
+class Limits(_Section, kw_only=True, frozen=True):
+    """Seconds after which a stage counts as failed to start (`ready`), as hanging (`heartbeat`: no sign of life;
+    `progress`: busy with one piece of work), or as failed to stop (`drain`)."""
+
+    ready: Seconds = 120.0
+    heartbeat: Seconds = 5.0
+    progress: Seconds = 30.0
+    drain: Seconds = 15.0
+
+
+class Relay(_Section, kw_only=True, frozen=True):
+    """The embedded trickle server. Port 0 takes any free one. Channels are at http://host:port/NAME."""
+
+    host: str = "127.0.0.1"
+    port: Port = 5678
+
+
+class Api(_Section, kw_only=True, frozen=True):
+    """The HTTP service: /health, /status and /metrics."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9876
+
+
+class Streams(_Section, kw_only=True, frozen=True):
+    """How many streams run at once. One, for now."""
+
+    max: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+
+
+class Source(_Section, kw_only=True, frozen=True):
+    """Where a stage reads: a trickle channel (a name on the embedded relay, or a URL), or a file."""
+
+    trickle: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.trickle is None) == (self.file is None):
+            raise ValueError("exactly one of trickle, file is needed")
+
+
+class Sink(_Section, kw_only=True, frozen=True):
+    """Where egress writes: a trickle channel (a name on the embedded relay, or a URL), an MPEG-TS file, or both."""
+
+    trickle: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.trickle is None and self.file is None:
+            raise ValueError("at least one of trickle, file is needed")
+
+
+class Encoder(_Section, kw_only=True, frozen=True):
+    """The output video. `bitrate` is bits per second, a number or such as 1500k, 2.5M; `crf` replaces it by a constant
+    quality. A segment begins with a keyframe every `gop_seconds`."""
+
+    codec: Literal["libx264"] = "libx264"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "superfast"
+    bitrate: BitRate | Annotated[int, msgspec.Meta(ge=10_000)] = "1500k"
+    crf: Annotated[int, msgspec.Meta(ge=0, le=51)] | None = None
+    gop_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=30)] = 1.0
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+
+    @property
+    def bits_per_second(self) -> int:
+        if isinstance(self.bitrate, int):
+            return self.bitrate
+        factor = {"k": 1_000, "M": 1_000_000}.get(self.bitrate[-1], 1)
+        return int(float(self.bitrate.rstrip("kM")) * factor)
+
+
+class Processor(_Section, kw_only=True, frozen=True):
+    """What inference runs: `callable` names a function or class as module:name; `params` are its keyword arguments;
+    `threads` is how many CPU threads torch may use."""
+
+    callable: Callable
+    params: dict[str, Any] = {}
+    threads: Positive | None = None
+
+
+class Stage(_Section, tag_field="worker", kw_only=True, frozen=True):
+    """What every stage may say. `python` is the interpreter to run it with, by default the launcher's."""
+
+    python: str | None = None
+    restart: Restart | None = None
+    limits: Limits | None = None
+
+
+class Ingress(Stage, tag="ingress", kw_only=True, frozen=True):
+    """Subscribes to the source and hands encoded bytes to decode."""
+
+    source: Source
+    output: Name
+
+
+class Decode(Stage, tag="decode", kw_only=True, frozen=True):
+    """Turns encoded bytes into RGB frames; sends audio past inference."""
+
+    input: Name
+    output: Name
+    audio: bool = True
+
+
+class Inference(Stage, tag="inference", kw_only=True, frozen=True):
+    """Runs the processor on every frame."""
+
+    input: Name
+    output: Name
+    processor: Processor
+
+
+class Egress(Stage, tag="egress", kw_only=True, frozen=True):
+    """Encodes frames and publishes them with the audio."""
+
+    input: Name
+    sink: Sink
+    encoder: Encoder = Encoder()
+
+
+class Publisher(Stage, tag="publisher", kw_only=True, frozen=True):
+    """Plays a file live into a trickle channel, as a camera would: a source to try a pipeline with."""
+
+    source: Source
+    sink: Sink
+
+
+class Recorder(Stage, tag="recorder", kw_only=True, frozen=True):
+    """Subscribes to a channel as a viewer would and keeps what it saw: an mp4, and a still of `compare` (a channel)
+    beside the recorded one."""
+
+    source: Source
+    file: str
+    still: str | None = None
+    compare: str | None = None
+
+
+AnyStage = Ingress | Decode | Inference | Egress | Publisher | Recorder
+
+
+class Link(_Section, kw_only=True, frozen=True):
+    """What joins two stages. Frames: `slots` and `policy` (latest: the consumer gets the newest frame; block: every
+    frame, and the producer waits). Encoded bytes: `buffer_bytes`, the most that is kept for a restart of decode."""
+
+    slots: Annotated[int, msgspec.Meta(ge=2, le=64)] = 6
+    policy: Policy = "block"
+    buffer_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=1 << 30)] = 16 << 20
+
+
+class Topology(_Section, kw_only=True, frozen=True):
+    """A whole file."""
+
+    name: Name
+    stages: dict[Name, AnyStage]
+    links: dict[Name, Link] = {}
+    device: Device = "auto"
+    frame: Frame = Frame()
+    restart: Restart = Restart()
+    limits: Limits = Limits()
+    relay: Relay | None = None
+    api: Api | None = None
+    streams: Streams = Streams()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def producer_of(self, link: str) -> str | None:
+        """The stage that writes to `link`."""
+        return next((name for name, stage in self.stages.items() if getattr(stage, "output", None) == link), None)
+
+    def consumer_of(self, link: str) -> str | None:
+        """The stage that reads from `link`."""
+        return next((name for name, stage in self.stages.items() if getattr(stage, "input", None) == link), None)
+
+    def stage_of(self, worker: type[Stage]) -> str | None:
+        """The stage whose worker is of this kind; the spine has one of each."""
+        return next((name for name, stage in self.stages.items() if isinstance(stage, worker)), None)
+
+    def carries_frames(self, link: str) -> bool:
+        """Whether the link joins decode, inference and egress; the one into decode carries encoded bytes."""
+        producer = self.producer_of(link)
+        return producer is not None and not isinstance(self.stages[producer], Ingress)
+
+
+SPINE = (Ingress, Decode, Inference, Egress)
+RESERVED_NAMES = ("launcher", "relay", "api")
+
+
+def check_graph(topology: Topology) -> None:
+    """Check what no single section can: that the stages and links make one chain. Raises TopologyError."""
+    _check_names(topology)
+    _check_spine(topology)
+    _check_links(topology)
+    _check_channels(topology)
+
+
+def _check_names(topology: Topology) -> None:
+    for name in topology.stages:
+        if name in RESERVED_NAMES:
+            raise TopologyError(f"stages.{name}", f"this name is taken; allowed: any but {', '.join(RESERVED_NAMES)}")
+
+
+def _check_spine(topology: Topology) -> None:
+    for worker in SPINE:
+        kind = worker.__name__.lower()
+        found = [name for name, stage in topology.stages.items() if isinstance(stage, worker)]
+        if not found:
+            raise TopologyError("stages", f"no stage has worker: {kind}; needed: one each of {_kinds()}")
+        if len(found) > 1:
+            raise TopologyError(
+                f"stages.{found[1]}.worker", f"{found[0]} is {kind} already; allowed: one each of {_kinds()}"
+            )
+
+
+def _kinds() -> str:
+    return ", ".join(worker.__name__.lower() for worker in SPINE)
+
+
+def _check_links(topology: Topology) -> None:
+    ends: dict[tuple[str, str], str] = {}
+    for name, stage in topology.stages.items():
+        for end in ("input", "output"):
+            link = getattr(stage, end, None)
+            if link is None:
+                continue
+            if link not in topology.links:
+                raise TopologyError(f"stages.{name}.{end}", f"no link {link!r}; allowed: {', '.join(topology.links)}")
+            if (end, link) in ends:
+                role = {"input": "consumers", "output": "producers"}[end]
+                raise TopologyError(
+                    f"stages.{name}.{end}",
+                    f"link {link!r} would have two {role}, {ends[end, link]} and {name}; allowed: one",
+                )
+            ends[end, link] = name
+    for link in topology.links:
+        for end, role in (("output", "producer"), ("input", "consumer")):
+            if (end, link) not in ends:
+                raise TopologyError(
+                    f"links.{link}", f"this link has no {role}; name it as the {end} of a stage or remove it"
+                )
+    for consumer, producer in ((Decode, Ingress), (Inference, Decode), (Egress, Inference)):
+        _check_joined(topology, consumer, producer)
+
+
+def _check_joined(topology: Topology, consumer: type[Stage], producer: type[Stage]) -> None:
+    to, source = topology.stage_of(consumer), topology.stage_of(producer)
+    assert to is not None
+    assert source is not None
+    wanted = topology.stages[source].output  # type: ignore[union-attr]
+    if getattr(topology.stages[to], "input", None) != wanted:
+        raise TopologyError(
+            f"stages.{to}.input", f"{consumer.__name__.lower()} reads what {source} writes; allowed: {wanted}"
+        )
+
+
+def _check_channels(topology: Topology) -> None:
+    for path, channel in _channels(topology):
+        if "://" not in channel and topology.relay is None:
+            raise TopologyError(
+                path, f"{channel!r} is a channel of the embedded relay; add `relay:` or give a full URL"
+            )
+        if "://" in channel and not channel.startswith(("http://", "https://")):
+            raise TopologyError(path, f"{channel!r} is no trickle channel; allowed: a name, http://..., https://...")
+
+
+def _channels(topology: Topology) -> list[tuple[str, str]]:
+    found = []
+    for name, stage in topology.stages.items():
+        for end in ("source", "sink"):
+            channel = getattr(getattr(stage, end, None), "trickle", None)
+            if channel is not None:
+                found.append((f"stages.{name}.{end}.trickle", channel))
+        if isinstance(stage, Recorder) and stage.compare is not None:
+            found.append((f"stages.{name}.compare", stage.compare))
+    return found

@@ -1,0 +1,198 @@
+"""Reads a topology file. Every mistake becomes one line: file, line number, path, what is wrong, what is allowed."""
+
+import re
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+
+from pipeline.topology import AnyStage, Stage, Topology, TopologyError, check_graph
+
+_AT = re.compile(r"^(?P<problem>.*) - at `(?P<kind>key in )?\$(?P<path>[^`]*)`$", re.S)
+_FIELD = re.compile(r"unknown field `(?P<field>[^`]+)`")
+_MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
+
+
+_REGEX = re.compile(r"^Expected `str` matching regex .*$", re.S)
+
+
+class TopologyFileError(Exception):
+    """The one line for the user: `FILE:LINE: PATH: PROBLEM`."""
+
+
+def load_topology(path: Path, overrides: dict[str, Any] | None = None) -> Topology:
+    """Read, override and check a topology. `overrides` maps dotted paths to values that replace the file's.
+
+    Raises TopologyFileError for whatever is wrong with the file or with an override.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise TopologyFileError(f"{path}: {reason}; give the path of a topology such as configs/demo.yaml") from error
+    root = _compose(path, text)
+    raw = yaml.safe_load(text)
+    if not isinstance(raw, dict):
+        raise TopologyFileError(f"{path}:1: a topology is a mapping with the keys {', '.join(_allowed(()))}")
+    for dotted, value in (overrides or {}).items():
+        _override(raw, dotted, value)
+    try:
+        topology = msgspec.convert(raw, Topology)
+        check_graph(topology)
+    except msgspec.ValidationError as error:
+        keys, problem = _explain(str(error), raw)
+        raise TopologyFileError(f"{path}:{_line(root, keys)}: {_dotted(keys)}: {problem}") from error
+    except TopologyError as error:
+        keys = tuple(error.path.split("."))
+        raise TopologyFileError(f"{path}:{_line(root, keys)}: {error}") from error
+    return topology
+
+
+def _compose(path: Path, text: str) -> yaml.Node | None:
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _reject_duplicates(path, root)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise TopologyFileError(f"{path}:{line}: not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise TopologyFileError(f"{path}:1: not YAML: {str(error).splitlines()[0]}") from error
+    return root
+
+
+def _reject_duplicates(path: Path, node: yaml.Node) -> None:
+    """YAML keeps the last of two equal keys in silence; here that is a mistake."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise TopologyFileError(f"{path}:{line}: {key.value}: given twice, first on line {seen[key.value]}")
+            seen[key.value] = line
+            _reject_duplicates(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _reject_duplicates(path, value)
+
+
+def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    section = raw
+    for key in parents:
+        inner = section.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise TopologyFileError(f"--set {dotted}: {key} is not a section")
+        section = inner
+    section[last] = value
+
+
+def _explain(message: str, raw: Any) -> tuple[tuple[str, ...], str]:
+    """Split msgspec's message into the path that it speaks of and a problem with what is allowed there."""
+    match = _AT.match(message)
+    problem, path = (match["problem"], match["path"]) if match else (message, "")
+    keys = _keys(path, raw)
+    if match and match["kind"]:
+        return keys, f"a name here has another form; allowed: {_allowed_values(('name',), raw)}"
+    if unknown := _FIELD.search(problem):
+        allowed = ", ".join(_allowed(keys, raw))
+        return (*keys, unknown["field"]), f"unknown key; allowed here: {allowed}"
+    if missing := _MISSING.search(problem):
+        return keys, f"missing key {missing['field']!r}"
+    allowed_here = _allowed_values(keys, raw)
+    problem = _REGEX.sub("has another form", problem)
+    return keys, problem + (f"; allowed: {allowed_here}" if allowed_here else "")
+
+
+def _keys(path: str, raw: Any) -> tuple[str, ...]:
+    """`.stages[...].codec` -> its keys. msgspec writes `[...]` for a dict's value: the first that fails is meant."""
+    keys: list[str] = []
+    for part in re.findall(r"\[\.\.\.\]|\[\d+\]|\.[^.\[]+", path):
+        keys.append(part.lstrip(".") if part != "[...]" else "*")
+    if "*" not in keys:
+        return tuple(keys)
+    star = keys.index("*")
+    section = raw
+    for key in keys[:star]:
+        section = section[key]
+    for name, value in section.items():
+        try:
+            msgspec.convert(value, _type_at((*keys[:star], name), raw))
+        except msgspec.ValidationError:
+            return (*keys[:star], str(name), *keys[star + 1 :])
+    return tuple(keys[:star])
+
+
+def _type_at(keys: tuple[str, ...], raw: Any) -> Any:
+    """The type that the schema has at `keys`. A stage's type depends on its `worker`."""
+    kind: Any = Topology
+    value = raw
+    for key in keys:
+        kind, value = _step(kind, key, value)
+        if kind == AnyStage:
+            kind = _stage_type(value) or AnyStage
+    return kind
+
+
+def _step(kind: Any, key: str, value: Any) -> tuple[Any, Any]:
+    inner = value.get(key) if isinstance(value, dict) else None
+    for option in _options(kind):
+        if get_origin(option) is dict:
+            return get_args(option)[1], inner
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            hints = get_type_hints(option, include_extras=True)
+            if key in hints:
+                return hints[key], inner
+    return Any, inner
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _stage_type(value: Any) -> type[Stage] | None:
+    worker = value.get("worker") if isinstance(value, dict) else None
+    for stage in get_args(AnyStage):
+        if stage.__struct_config__.tag == worker:
+            return stage  # type: ignore[no-any-return]
+    return None
+
+
+def _allowed(keys: tuple[str, ...], raw: Any = None) -> list[str]:
+    """The keys that the section at `keys` may have."""
+    for option in _options(_type_at(keys, raw)):
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            tag_field = option.__struct_config__.tag_field
+            return [*([tag_field] if tag_field else []), *option.__struct_fields__]
+    return []
+
+
+def _allowed_values(keys: tuple[str, ...], raw: Any) -> str:
+    """The values that the schema allows at `keys`, when they can be listed."""
+    if keys and keys[-1] == "worker":
+        return ", ".join(str(stage.__struct_config__.tag) for stage in get_args(AnyStage))
+    for option in _options(_type_at(keys, raw)):
+        if get_origin(option) is Literal:
+            return ", ".join(map(str, get_args(option)))
+        if get_origin(option) is Annotated and (described := option.__metadata__[0].description):
+            return str(described)
+    return ""
+
+
+def _dotted(keys: tuple[str, ...]) -> str:
+    return ".".join(keys) or "top level"
+
+
+def _line(root: yaml.Node | None, keys: tuple[str, ...]) -> int:
+    """The line of the deepest of `keys` that the file has."""
+    line, node = 1, root
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = next(((k, v) for k, v in node.value if str(k.value) == key), None)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line

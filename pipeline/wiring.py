@@ -1,0 +1,218 @@
+"""Everything that outlives a stage: the links' memory, the counters, the listening sockets, and who is joined to whom.
+
+The launcher makes it once from a topology, tells each worker its part, and reclaims in it what a dead stage held.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import msgspec
+
+from pipeline.encoded_link import CURSOR_BYTES
+from pipeline.memory.slab import Slab, create_slab
+from pipeline.memory.slot_table import FILLING, IN_USE, Outcome, SupervisorTable, link_bytes
+from pipeline.memory.stage_stats import STATS_BYTES, StageStats
+from pipeline.messages import EncodedBoot, FrameCount, FrameFormat, LinkBoot, LinkStatus, WorkerBoot
+from pipeline.run_dir import RunDir
+from pipeline.topology import Api, Decode, Egress, Inference, Ingress, Relay, Topology
+
+STREAM = "main"
+"""The one stream that a topology runs until streams are started over the API."""
+
+SERVICES = ("relay", "api")
+
+
+class PortInUse(Exception):
+    """Somebody listens there already."""
+
+
+class FrameLink:
+    """A frame link's memory as the launcher holds it."""
+
+    def __init__(self, boot: LinkBoot, slab: Slab) -> None:
+        self.boot = boot
+        self.slab = slab
+        self.table = SupervisorTable(slab, boot.slots, boot.format.nbytes)
+
+    def status(self) -> LinkStatus:
+        counts = {outcome.name.lower(): n for outcome, n in self.table.counts().items() if n}
+        return LinkStatus(self.boot.name, self.table.begun(), self.table.in_flight(), counts)
+
+
+class Wiring:
+    def __init__(self, topology: Topology, run_dir: RunDir) -> None:
+        """Raises PortInUse, naming the port and its key, and OSError when memory or descriptors run out."""
+        self.topology = topology
+        self._run_dir = run_dir
+        self._fds: list[int] = []
+        self.listeners = dict(self._listen())
+        self.encoded = self._make_encoded()
+        self.links = {name: self._make_link(name) for name in topology.links if topology.carries_frames(name)}
+        self._stats_fds = {name: self._slab(f"{name}-stats", STATS_BYTES) for name in self.stage_names()}
+        self.stats = {name: StageStats(fd) for name, fd in self._stats_fds.items()}
+
+    def stage_names(self) -> list[str]:
+        """Services first, then the stages in the file's order."""
+        return [*self.listeners, *self.topology.stages]
+
+    @property
+    def control_endpoint(self) -> str:
+        return self._run_dir.endpoint("control")
+
+    @property
+    def relay_url(self) -> str | None:
+        """Base URL of the embedded relay with its real port; channels are one name below it."""
+        return self._url("relay")
+
+    @property
+    def api_url(self) -> str | None:
+        return self._url("api")
+
+    def boot(self, stage: str, incarnation: int) -> WorkerBoot:
+        """What the worker of `stage` is told."""
+        spec = self.topology.stages.get(stage)
+        joined = isinstance(spec, Ingress | Decode)
+        audio = isinstance(spec, Egress) or (isinstance(spec, Decode) and spec.audio)
+        return WorkerBoot(
+            pipeline=self.topology.name,
+            stage=stage,
+            incarnation=incarnation,
+            launcher_pid=os.getpid(),
+            control_endpoint=self.control_endpoint,
+            stream=STREAM,
+            epoch=0,
+            log_level=self.topology.log_level,
+            device=self.topology.device,
+            frame=self.topology.frame,
+            stats_fd=self._stats_fds[stage],
+            spec=spec,
+            relay_url=self.relay_url,
+            listen_fd=self.listeners[stage].fileno() if stage in self.listeners else None,
+            encoded=self.encoded if joined else None,
+            input=self._link_boot(getattr(spec, "input", None)),
+            output=self._link_boot(getattr(spec, "output", None)),
+            audio_endpoint=self._run_dir.endpoint("audio") if audio else None,
+        )
+
+    def inherited_fds(self, boot: WorkerBoot) -> list[int]:
+        """The descriptors that the worker must inherit."""
+        fds = [boot.stats_fd, boot.listen_fd]
+        fds += [link.fd for link in (boot.encoded, boot.input, boot.output) if link is not None]
+        return [fd for fd in fds if fd is not None]
+
+    def reclaim(self, stage: str) -> dict[str, int]:
+        """Take back the slots of a stage whose process is dead and waited for. Returns what was done, for the log.
+
+        The output first: it says up to where the stage's input had been passed on.
+        """
+        spec = self.topology.stages.get(stage)
+        incoming = self.links.get(getattr(spec, "input", ""))
+        outgoing = self.links.get(getattr(spec, "output", ""))
+        done: dict[str, int] = {}
+        if outgoing is not None:
+            outcome = Outcome.CRASH if incoming is None else Outcome.RETRY
+            done["filling"] = outgoing.table.reclaim_producer(outcome)
+        if incoming is not None:
+            passed_on = outgoing.table.published if outgoing is not None else 0
+            done["retried"], done["dropped"] = incoming.table.reclaim_consumer(passed_on)
+        return done
+
+    def end_output(self, stage: str) -> None:
+        """Say in the place of a stage that will not come back that nothing more follows."""
+        outgoing = self.links.get(getattr(self.topology.stages.get(stage), "output", ""))
+        if outgoing is not None:
+            outgoing.table.end()
+
+    def abandon(self) -> int:
+        """Free every slot still held, counted as `shutdown`. All workers must be gone."""
+        return sum(link.table.abandon() for link in self.links.values())
+
+    def frame_count(self) -> FrameCount:
+        """The equation over the chain decode -> inference -> egress.
+
+        A frame that inference has in hand is in a slot of both links; it counts once.
+        """
+        raw, styled = (self.links[self._output_of(worker)].table for worker in (Decode, Inference))
+        twice = sum(slot.state == FILLING for slot in styled.slots)
+        twice += sum(slot.state == IN_USE and slot.seq < styled.published for slot in raw.slots)
+        dropped = {
+            outcome.name.lower(): count
+            for outcome in Outcome
+            if outcome.is_drop and (count := raw.count(outcome) + styled.count(outcome))
+        }
+        return FrameCount(
+            decoded=raw.begun() + raw.dropped_before_slot(),
+            delivered=styled.count(Outcome.DELIVERED),
+            dropped=dropped,
+            in_flight=raw.in_flight() + styled.in_flight() - twice,
+        )
+
+    def close(self) -> None:
+        for stats in self.stats.values():
+            stats.close()
+        for listener in self.listeners.values():
+            listener.close()
+        for fd in self._fds:
+            os.close(fd)
+
+    def _output_of(self, worker: type[Decode | Inference]) -> str:
+        return next(stage.output for stage in self.topology.stages.values() if isinstance(stage, worker))
+
+    def _link_boot(self, name: str | None) -> LinkBoot | None:
+        return self.links[name].boot if name in self.links else None
+
+    def _make_encoded(self) -> EncodedBoot:
+        name = next(stage.output for stage in self.topology.stages.values() if isinstance(stage, Ingress))
+        limit = self.topology.links[name].buffer_bytes
+        return EncodedBoot(name, self._slab(name, CURSOR_BYTES), self._run_dir.endpoint(name), limit)
+
+    def _make_link(self, name: str) -> FrameLink:
+        link, frame = self.topology.links[name], self.topology.frame
+        form = FrameFormat(frame.width, frame.height)
+        boot = LinkBoot(
+            name=name,
+            fd=self._slab(name, link_bytes(link.slots, form.nbytes)),
+            slots=link.slots,
+            policy=link.policy,
+            format=form,
+            ready_endpoint=self._run_dir.endpoint(f"{name}.ready"),
+            free_endpoint=self._run_dir.endpoint(f"{name}.free"),
+        )
+        return FrameLink(boot, Slab(boot.fd))
+
+    def _slab(self, name: str, nbytes: int) -> int:
+        fd = create_slab(f"{self.topology.name}-{name}", nbytes)
+        self._fds.append(fd)
+        return fd
+
+    def _listen(self) -> Iterator[tuple[str, socket.socket]]:
+        """The launcher opens the listening sockets and lends them: a service that is restarted refuses nobody."""
+        for key in SERVICES:
+            service = getattr(self.topology, key)
+            if service is not None:
+                yield key, _listen(key, service)
+
+    def _url(self, service: str) -> str | None:
+        if service not in self.listeners:
+            return None
+        host, port = self.listeners[service].getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _listen(key: str, service: Relay | Api) -> socket.socket:
+    try:
+        return socket.create_server((service.host, service.port), backlog=1024, reuse_port=False)
+    except OSError as error:
+        raise PortInUse(
+            f"{key}.port: cannot listen on {service.host} port {service.port}: {error.strerror}; "
+            f"set {key}.port to a free port, or 0 for any"
+        ) from error
+
+
+def encode_boot(boot: WorkerBoot) -> int:
+    """A memfd that holds `boot`, positioned at its start; the caller closes it once the worker has inherited it."""
+    fd = os.memfd_create("boot", os.MFD_CLOEXEC)
+    os.write(fd, msgspec.msgpack.encode(boot))
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

@@ -1,0 +1,173 @@
+"""What all workers share: being told what to be, signs of life, orders from the launcher, and a clean way out.
+
+A worker's file calls `run(main)`; `main` gets a Worker and returns when its work is done.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+import zmq
+
+from pipeline import log
+from pipeline.memory.stage_stats import StageStats
+from pipeline.messages import Drain, Event, Finished, PeerRestarted, Ready, Refused, ToLauncher, ToWorker, WorkerBoot
+
+HEARTBEAT_MS = 100
+EXIT_REFUSED = 78
+"""sysexits.h EX_CONFIG: starting again would not help."""
+
+_PR_SET_NAME = 15
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerRefused(Exception):
+    """The worker cannot work as configured. The text is one line for the user: what, where, how to mend it."""
+
+
+class Worker:
+    """This process: what it was told, and its line to the launcher. Made by `run`."""
+
+    def __init__(self, boot: WorkerBoot) -> None:
+        self.boot = boot
+        self.stats = StageStats(boot.stats_fd)
+        self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._draining = threading.Event()
+        self._restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[ToLauncher | None] = queue.SimpleQueue()
+        self._outbox_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._line = threading.Thread(target=self._talk_forever, name="control", daemon=True)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the launcher wants no new input to be taken."""
+        return self._draining.is_set()
+
+    def restarted_peers(self) -> list[str]:
+        """The neighbours that were restarted since the last call."""
+        peers = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                peers.append(self._restarted.get_nowait())
+        return peers
+
+    def ready(self, detail: str = "") -> None:
+        """Tell the launcher that this stage can take work."""
+        self._send(Ready(self.boot.stage, self.boot.incarnation, detail))
+
+    def info(self, name: str, **fields: str | int | float) -> None:
+        self._send(Event(self.boot.stage, "info", name, fields))
+
+    def warning(self, name: str, **fields: str | int | float) -> None:
+        self._send(Event(self.boot.stage, "warning", name, fields))
+
+    def error(self, name: str, **fields: str | int | float) -> None:
+        self._send(Event(self.boot.stage, "error", name, fields))
+
+    def drain(self) -> None:
+        """Take no new input; safe to call from a signal handler."""
+        self._draining.set()
+        os.eventfd_write(self.wake_fd, 1)
+
+    def start(self) -> None:
+        self.stats.clear_life()
+        self._line.start()
+
+    def close(self, last_words: ToLauncher | None = None) -> None:
+        """Say `last_words`, wait until they are out, and hang up."""
+        if last_words is not None:
+            self._send(last_words)
+        self._send(None)
+        self._line.join()
+        self.zmq.destroy(linger=1000)
+
+    def _send(self, message: ToLauncher | None) -> None:
+        self._outbox.put(message)
+        os.eventfd_write(self._outbox_fd, 1)
+
+    def _talk_forever(self) -> None:
+        """The control thread: one heartbeat per HEARTBEAT_MS at least, messages as they come."""
+        line = self.zmq.socket(zmq.DEALER)
+        line.set(zmq.LINGER, 1000)
+        line.set(zmq.IDENTITY, f"{self.boot.stage}#{self.boot.incarnation}".encode())
+        line.connect(self.boot.control_endpoint)
+        decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+        poller = zmq.Poller()
+        poller.register(line, zmq.POLLIN)
+        poller.register(self._outbox_fd, zmq.POLLIN)
+        talking = True
+        while talking:
+            events = dict(poller.poll(HEARTBEAT_MS))
+            self.stats.beat()
+            if line in events:
+                self._obey(decoder.decode(line.recv()))
+            if self._outbox_fd in events:
+                os.eventfd_read(self._outbox_fd)
+                talking = self._post(line)
+        line.close()
+
+    def _obey(self, order: ToWorker) -> None:
+        if isinstance(order, Drain):
+            self.drain()
+        elif isinstance(order, PeerRestarted):
+            self._restarted.put(order.stage)
+            os.eventfd_write(self.wake_fd, 1)
+
+    def _post(self, line: zmq.Socket[bytes]) -> bool:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self._outbox.get_nowait()
+                if message is None:
+                    return False
+                line.send(msgspec.msgpack.encode(message))
+        return True
+
+
+def run(main: Callable[[Worker], None]) -> NoReturn:
+    """The body of every `workers/*.py`: set the process up, call `main`, report how it ended, exit."""
+    boot = _read_boot()
+    _bind_to_launcher(boot)
+    log.configure(boot.log_level)
+    worker = Worker(boot)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle.
+    signal.signal(signal.SIGTERM, lambda *_: worker.drain())
+    worker.start()
+    try:
+        main(worker)
+    except WorkerRefused as refusal:
+        worker.close(Refused(boot.stage, boot.incarnation, str(refusal)))
+        sys.exit(EXIT_REFUSED)
+    except Exception:  # noqa: BLE001 - the outermost loop of the process
+        traceback.print_exc()
+        worker.close()
+        sys.exit(1)
+    worker.close(Finished(boot.stage, boot.incarnation))
+    sys.exit(0)
+
+
+def _read_boot() -> WorkerBoot:
+    parser = argparse.ArgumentParser(description="A worker of the pipeline; started by launcher.py, not by hand.")
+    parser.add_argument("stage", help="name of the stage, for people who read `ps`")
+    parser.add_argument("--boot-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    with open(arguments.boot_fd, "rb") as file:
+        return msgspec.msgpack.decode(file.read(), type=WorkerBoot)
+
+
+def _bind_to_launcher(boot: WorkerBoot) -> None:
+    """Die with the launcher, and show the stage's name in `ps` and `top`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, boot.stage[:15].encode(), 0, 0, 0)
+    if os.getppid() != boot.launcher_pid:
+        sys.exit(1)  # It died before the order to die with it was in place.
