@@ -20,6 +20,9 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
+SUMMARY_WIDTH = 120
+"""Columns of the summary where there is no terminal to ask."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0 all went well, 1 a stage failed, 2 a mistake in what was asked."""
@@ -67,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
             status = supervisor.status()
         finally:
             wiring.close()
-    out = Console()
+    out = Console(width=None if sys.stdout.isatty() else SUMMARY_WIDTH)
     out.print(stage_table(status), frame_text(status), sep="\n")
     if options.summary:
         options.summary.write_bytes(msgspec.json.format(msgspec.json.encode(status)))

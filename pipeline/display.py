@@ -28,7 +28,7 @@ class Terminal:
         {"info": log.info, "warning": log.warning, "error": log.error}[level](name, stage=stage, **shown)
 
     def output(self, stage: str, line: str) -> None:
-        log.line(f"[{stage}] {line}")
+        log.line(f"stage={stage} | {line}")
 
     def show(self, status: Status) -> None:
         if self._live is not None:

@@ -26,7 +26,7 @@ from pipeline.messages import (
 
 NO_SEGMENT = -1
 END_OF_STREAM = 1 << 62
-CURSOR_BYTES = page_aligned(16)
+CURSOR_BYTES = page_aligned(24)
 
 RECONNECT_MS = 5
 TELL_EVERY_MESSAGES = 16
@@ -42,7 +42,7 @@ class Cursor:
 
     def __init__(self, fd: int) -> None:
         self._slab = Slab(fd)
-        self._words = self._slab.words(0, 2)
+        self._words = self._slab.words(0, 3)
 
     @property
     def segment(self) -> int:
@@ -51,6 +51,15 @@ class Cursor:
     @property
     def offset(self) -> int:
         return int(self._words[1])
+
+    @property
+    def base(self) -> int:
+        """What ingress adds to a channel's sequence number to get the link's. Kept here over its death."""
+        return int(self._words[2])
+
+    @base.setter
+    def base(self, base: int) -> None:
+        self._words[2] = base
 
     def move(self, segment: int, offset: int) -> None:
         """Offset first when it shrinks: a reader between the two stores then asks for bytes again, never too few."""

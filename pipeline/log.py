@@ -14,7 +14,8 @@ def configure(level: str = "INFO", write: Callable[[str], None] | None = None) -
     Raises ValueError for a level that the standard library does not know.
     """
     handler = logging.StreamHandler(sys.stderr) if write is None else _Writer(write)
-    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S"))
+    stamp = "%(asctime)s.%(msecs)03d " if write else ""  # What a worker prints is stamped by the launcher.
+    handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(message)s", "%H:%M:%S"))
     _LOGGER.handlers[:] = [handler]
     _LOGGER.propagate = False
     _LOGGER.setLevel(level)

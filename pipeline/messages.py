@@ -247,4 +247,4 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
 
 
 ToLauncher = Ready | Event | Finished | Refused | StatusRequest
-ToWorker = Drain | PeerRestarted | Status
+ToWorker = Drain | PeerRestarted

@@ -456,7 +456,7 @@ class Supervisor:
     def _tell(self, stage: SupervisedStage, order: ToWorker) -> None:
         self._send(f"{stage.name}#{stage.incarnation}".encode(), order)
 
-    def _send(self, receiver: bytes, message: ToWorker) -> None:
+    def _send(self, receiver: bytes, message: ToWorker | Status) -> None:
         with contextlib.suppress(zmq.ZMQError):  # The receiver may be gone; its death is noticed elsewhere.
             self._control.send_multipart((receiver, msgspec.msgpack.encode(message)), zmq.NOBLOCK)
 

@@ -4,6 +4,7 @@ A worker's file calls `run(main)`; `main` gets a Worker and returns when its wor
 """
 
 import argparse
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -78,6 +79,20 @@ class Worker:
         """Take no new input; safe to call from a signal handler."""
         self._draining.set()
         os.eventfd_write(self.wake_fd, 1)
+
+    def draining_event(self) -> asyncio.Event:
+        """For workers with an event loop: set once `draining` is. To be called in the running loop, once."""
+        event = asyncio.Event()
+
+        def on_wake() -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.wake_fd)
+            if self.draining:
+                event.set()
+
+        asyncio.get_running_loop().add_reader(self.wake_fd, on_wake)
+        on_wake()
+        return event
 
     def start(self) -> None:
         self.stats.clear_life()

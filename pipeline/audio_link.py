@@ -1,0 +1,78 @@
+"""Audio past inference: from decode straight to egress, a few kilobytes a second over one ZeroMQ socket.
+
+Bounded like everything else; what does not fit is dropped and counted, since late audio is of no use.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import zmq
+
+from pipeline.messages import AudioFormat, AudioMessage, AudioPacket
+
+MAX_QUEUED_PACKETS = 512
+"""10 s of AAC at 48 kHz."""
+
+RECONNECT_MS = 5
+
+Context = zmq.Context[zmq.Socket[bytes]]
+
+
+class AudioWriter:
+    """Decode's end."""
+
+    def __init__(self, endpoint: str, context: Context) -> None:
+        self.dropped = 0
+        self._format: AudioFormat | None = None
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.set(zmq.SNDHWM, MAX_QUEUED_PACKETS)
+        self._socket.set(zmq.LINGER, 1000)
+        self._socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._socket.connect(endpoint)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def announce(self, form: AudioFormat) -> None:
+        """Say what kind of audio comes; again only when it changes."""
+        if form != self._format:
+            self._format = form
+            self._send(form)
+
+    def repeat_format(self) -> None:
+        """Egress was restarted and has not heard the format."""
+        if self._format is not None:
+            self._send(self._format)
+
+    def write(self, pts: int, data: bytes) -> None:
+        """One audio access unit; `pts` in 1/90000 s."""
+        self._send(AudioPacket(pts, data))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send(self, message: AudioMessage) -> None:
+        try:
+            self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            self.dropped += 1
+
+
+class AudioReader:
+    """Egress's end."""
+
+    def __init__(self, endpoint: str, context: Context) -> None:
+        self._socket = context.socket(zmq.PULL)
+        self._socket.set(zmq.RCVHWM, MAX_QUEUED_PACKETS)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.bind(endpoint)
+        self._decoder: msgspec.msgpack.Decoder[AudioMessage] = msgspec.msgpack.Decoder(AudioMessage)
+
+    def read(self) -> Iterator[AudioMessage]:
+        """Everything that has come, without waiting."""
+        while True:
+            try:
+                yield self._decoder.decode(self._socket.recv(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,39 @@
+"""Asks a running launcher over its control socket, from an event loop. The launcher's end is in `supervisor`."""
+
+import asyncio
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from pipeline.messages import Status, StatusRequest
+
+REPLY_SECONDS = 2.0
+
+
+class LauncherSilent(Exception):
+    """The launcher did not answer in time."""
+
+
+class ControlClient:
+    """One question at a time; the others wait for their turn."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.connect(endpoint)
+        self._turn = asyncio.Lock()
+
+    async def status(self) -> Status:
+        """Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        async with self._turn:
+            await self._socket.send(msgspec.msgpack.encode(StatusRequest()))
+            try:
+                reply = await asyncio.wait_for(self._socket.recv(), REPLY_SECONDS)
+            except TimeoutError as error:
+                raise LauncherSilent(f"no answer from the launcher within {REPLY_SECONDS:g} s") from error
+            return msgspec.msgpack.decode(reply, type=Status)
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)

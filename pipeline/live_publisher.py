@@ -1,0 +1,42 @@
+"""Plays a media file into a trickle channel in real time, as a camera's encoder would."""
+
+import asyncio
+import time
+
+from pipeline.media.file_source import TsFileSource
+from pipeline.memory.stage_stats import StageStats, Word
+from pipeline.trickle.publisher import SegmentWriter, TricklePublisher
+
+
+async def publish_live(path: str, url: str, stats: StageStats, stopping: asyncio.Event) -> None:
+    """Publish `path` from its start, every access unit when it is due, and end the channel after the last.
+
+    Raises MediaFileError for a file that cannot be used, TrickleError when the channel cannot be written.
+    """
+    source = TsFileSource(path)
+    async with TricklePublisher(url) as publisher:
+        await publisher.create()
+        await publisher.resume()
+        writer: SegmentWriter | None = None
+        began = time.monotonic()
+        for chunk in source:
+            if await _stopped_before(began + chunk.pts_seconds, stopping):
+                break
+            if writer is None:
+                writer = await publisher.next()
+                stats.add(Word.UNITS_IN)
+            await writer.write(chunk.data)
+            stats.add(Word.BYTES_OUT, len(chunk.data))
+            if chunk.last:
+                await writer.close()
+                stats.out()
+                writer = None
+
+
+async def _stopped_before(due: float, stopping: asyncio.Event) -> bool:
+    """Wait until `due` on the monotonic clock; True when told to stop before."""
+    try:
+        await asyncio.wait_for(stopping.wait(), max(0.0, due - time.monotonic()))
+    except TimeoutError:
+        return False
+    return True

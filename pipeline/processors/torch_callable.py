@@ -1,0 +1,90 @@
+"""Runs a function, a class or a module of the user's own, named in the topology as `module:name`."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pipeline.processors.protocol import ProcessorError
+
+
+class TorchCallable:
+    """A Processor around `module:name`.
+
+    A function is called as `function(image, **params)`. A class is made as `cls(**params)` and its instance called as
+    `instance(image)`; an `nn.Module` is put on the device and into evaluation mode.
+    """
+
+    def __init__(self, target: str, params: dict[str, Any]) -> None:
+        self._target = target
+        self._params = dict(params)
+        self._function: Callable[..., torch.Tensor] | None = None
+        self._is_class = False
+        self._device = torch.device("cpu")
+
+    def load(self, device: torch.device) -> None:
+        """Import the target. Raises ProcessorError when there is none, or when it does not take these parameters."""
+        self._device = device
+        found = _resolve(self._target)
+        self._is_class = inspect.isclass(found)
+        self._check(found, self._params)
+        self._function = self._make(found)
+
+    def warm_up(self, height: int, width: int) -> None:
+        self.process(torch.zeros((1, height, width, 3), device=self._device))
+
+    def process(self, image: torch.Tensor) -> torch.Tensor:
+        assert self._function is not None, "load comes first"
+        if self._is_class:
+            return self._function(image)
+        return self._function(image, **self._params)
+
+    def update(self, params: dict[str, Any]) -> None:
+        found = _resolve(self._target)
+        merged = {**self._params, **params}
+        self._check(found, merged)
+        self._params = merged
+        if self._is_class:
+            self._function = self._make(found)
+
+    def close(self) -> None:
+        self._function = None
+
+    def _make(self, found: Any) -> Callable[..., torch.Tensor]:
+        if not self._is_class:
+            return found  # type: ignore[no-any-return]
+        instance = found(**self._params)
+        if isinstance(instance, torch.nn.Module):
+            instance.to(self._device).eval()
+        return instance  # type: ignore[no-any-return]
+
+    def _check(self, found: Any, params: dict[str, Any]) -> None:
+        """Whether the target takes `params`, and at least an image."""
+        try:
+            signature = inspect.signature(found)
+        except (TypeError, ValueError):
+            return  # Written in C; only calling it will tell.
+        image = () if self._is_class else (None,)
+        try:
+            signature.bind(*image, **params)
+        except TypeError as error:
+            names = ", ".join(list(signature.parameters)[len(image) :]) or "none"
+            raise ProcessorError(f"{self._target}: {error}; parameters that it takes: {names}") from error
+
+
+def _resolve(target: str) -> Any:
+    module_name, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        raise ProcessorError(f"{target}: cannot import {module_name}: {error}") from error
+    except AttributeError as error:
+        names = ", ".join(name for name in vars(importlib.import_module(module_name)) if not name.startswith("_"))
+        raise ProcessorError(f"{target}: {module_name} has no {attribute}; it has {names}") from error
+    if not callable(found):
+        raise ProcessorError(f"{target}: this is a {type(found).__name__}, not something that can be called")
+    return found

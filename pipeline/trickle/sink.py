@@ -1,0 +1,305 @@
+"""Publishes a channel for a thread that must not wait: an encode loop hands bytes over and goes on.
+
+One thread of its own runs the publisher, reconnects when the relay is gone, and counts what could not be delivered.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from pipeline import log
+from pipeline.trickle.errors import TrickleError
+from pipeline.trickle.http1 import Buffer, parse_url
+from pipeline.trickle.publisher import SegmentWriter, TricklePublisher
+
+MAX_BUFFER_BYTES = 8 * 1024 * 1024
+"""Bytes that may wait to be sent."""
+
+DRAIN_TIMEOUT_S = 5.0
+"""How long `close` waits for what is still queued."""
+
+STALL_TIMEOUT_S = 10.0
+"""A connection that takes no byte for this long while there are some to send is given up."""
+
+_FIRST_DELAY_S = 0.1
+_MAX_DELAY_S = 2.0
+_SEND_BYTES = 256 * 1024
+# What a queued segment is charged on top of its bytes, so that empty ones cannot pile up either.
+_SEGMENT_COST_BYTES = 1024
+
+
+class TrickleSink:
+    """A channel's writer for synchronous callers. `begin_segment`, `write` and `end_segment` are for one thread.
+
+    The sink goes on at the server's next number, so a process that takes over from a dead one continues its stream.
+    When the connection is lost, the segment being sent is given up, and while the server is away only the newest one is
+    kept: viewers get what is fresh. Over the bound the rest of the segment being written is discarded. Either way the
+    loss, of a whole segment or of its end, is counted in `segments_lost` and raises nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        content_type: str = "video/MP2T",
+        *,
+        max_buffer_bytes: int = MAX_BUFFER_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Starts at once to connect. Raises ValueError for a URL that names no channel."""
+        parse_url(url)
+        self.bytes_sent = 0
+        """Bytes of segments that the server has confirmed."""
+        self.segments_sent = 0
+        self.segments_lost = 0
+        self.error: Exception | None = None
+        """Why nothing can be delivered at present; None when something can."""
+        self._url = url
+        self._content_type = content_type
+        self._max_buffer_bytes = max_buffer_bytes
+        self._ssl_context = ssl_context
+        self._lock = threading.Lock()
+        self._queue: deque[_QueuedSegment] = deque()
+        self._queued_bytes = 0
+        self._current: _QueuedSegment | None = None
+        self._closing = False
+        self._down = False
+        self._loop = asyncio.new_event_loop()
+        self._wake = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="trickle-sink", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._queued_bytes
+
+    @property
+    def congested(self) -> bool:
+        """Whether more than half of the bound is in use: time to drop frames before they are encoded."""
+        return self._queued_bytes * 2 > self._max_buffer_bytes
+
+    def begin_segment(self) -> None:
+        """Begin a segment; one that is open is ended."""
+        self.end_segment()
+        segment = self._current = _QueuedSegment()
+        with self._lock:
+            if self._down:
+                self._discard(len(self._queue))
+            if self._queued_bytes + _SEGMENT_COST_BYTES > self._max_buffer_bytes:
+                self._lose(segment)
+                return
+            segment.cost = _SEGMENT_COST_BYTES
+            self._queued_bytes += segment.cost
+            self._queue.append(segment)
+        self._notify()
+
+    def write(self, data: Buffer) -> None:
+        """Add bytes to the open segment. Raises ValueError if there is none."""
+        segment = self._current
+        if segment is None:
+            raise ValueError("write without begin_segment")
+        with self._lock:
+            if segment.lost:
+                return
+            if self._queued_bytes + len(data) > self._max_buffer_bytes:
+                self._lose(segment)
+            else:
+                segment.chunks.append(bytes(data))
+                segment.cost += len(data)
+                self._queued_bytes += len(data)
+        self._notify()
+
+    def end_segment(self) -> None:
+        """End the open segment, if there is one."""
+        segment, self._current = self._current, None
+        if segment is not None:
+            segment.ended = True
+            self._notify()
+
+    def close(self, drain_timeout: float = DRAIN_TIMEOUT_S) -> None:
+        """End the open segment, send what is queued, remove the channel, and join the thread.
+
+        What could not be sent within `drain_timeout` seconds is discarded and counted.
+        """
+        self.end_segment()
+        self._closing = True
+        self._notify()
+        self._thread.join(drain_timeout)
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._cancel)
+            self._thread.join()
+
+    def _notify(self) -> None:
+        # The loop is closed once the thread has ended; there is nobody to tell then.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _cancel(self) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner, contextlib.suppress(asyncio.CancelledError):
+            runner.run(self._main())
+        with self._lock:
+            self._discard(len(self._queue))
+
+    async def _main(self) -> None:
+        self._sender = asyncio.current_task()
+        delay = _FIRST_DELAY_S
+        while self._queue or not self._closing:
+            try:
+                async with TricklePublisher(self._url, self._content_type, ssl_context=self._ssl_context) as publisher:
+                    await publisher.resume()
+                    self._connect()
+                    delay = _FIRST_DELAY_S
+                    await self._send_all(publisher)
+            except (TrickleError, OSError) as error:
+                self._disconnect(error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _MAX_DELAY_S)
+
+    def _connect(self) -> None:
+        if self._down:
+            with self._lock:
+                self._discard(len(self._queue) - 1)
+            log.info("sink.reconnected", url=self._url, segments_lost=self.segments_lost)
+        self._down = False
+        self.error = None
+
+    def _disconnect(self, error: Exception) -> None:
+        if not self._down:
+            log.warning("sink.disconnected", url=self._url, error=error)
+        self._down = True
+        self.error = error
+
+    async def _send_all(self, publisher: TricklePublisher) -> None:
+        """Segment after segment until the sink is closed. The reply to one is awaited while the next is being sent."""
+        confirming: asyncio.Task[None] | None = None
+        try:
+            while (segment := await self._next_segment()) is not None:
+                try:
+                    writer = await publisher.next()
+                except BaseException:
+                    with self._lock:
+                        self._queue.appendleft(segment)
+                    raise
+                sent = await self._feed(writer, segment)
+                if confirming is not None:
+                    await confirming
+                confirming = asyncio.create_task(self._confirm(writer, segment)) if sent else None
+            if confirming is not None:
+                await confirming
+        finally:
+            if confirming is not None:
+                confirming.cancel()
+
+    async def _next_segment(self) -> "_QueuedSegment | None":
+        while True:
+            with self._lock:
+                if self._queue:
+                    return self._queue.popleft()
+            if self._closing:
+                return None
+            await self._changed()
+
+    async def _feed(self, writer: SegmentWriter, segment: "_QueuedSegment") -> bool:
+        """Send a segment as it grows, until it is ended or cut short; False if it could not be sent."""
+        try:
+            while True:
+                data, ended = self._take(segment)
+                if data:
+                    async with asyncio.timeout(STALL_TIMEOUT_S):
+                        await writer.write(data)
+                    segment.sent += len(data)
+                elif ended:
+                    return True
+                else:
+                    await self._changed()
+        except (TrickleError, TimeoutError) as error:
+            self._fail(writer, segment, error)
+            return False
+        except BaseException:
+            with self._lock:
+                self._lose(segment)
+            raise
+
+    async def _confirm(self, writer: SegmentWriter, segment: "_QueuedSegment") -> None:
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT_S):
+                await writer.close()
+        except (TrickleError, TimeoutError) as error:
+            self._fail(writer, segment, error)
+        except BaseException:
+            with self._lock:
+                self._lose(segment)
+            raise
+        else:
+            self.error = None
+            self.bytes_sent += segment.sent
+            self.segments_sent += not segment.lost
+
+    def _take(self, segment: "_QueuedSegment") -> tuple[bytes, bool]:
+        """Bytes to send next, and whether none will come after them."""
+        with self._lock:
+            ended = segment.ended or segment.lost
+            size, pieces = 0, []
+            while segment.chunks and size < _SEND_BYTES:
+                piece = segment.chunks.popleft()
+                pieces.append(piece)
+                size += len(piece)
+            freed = size if segment.chunks or not ended else segment.cost
+            segment.cost -= freed
+            self._queued_bytes -= freed
+        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), ended
+
+    def _fail(self, writer: SegmentWriter, segment: "_QueuedSegment", error: Exception) -> None:
+        writer.abort()
+        self.error = error
+        with self._lock:
+            self._lose(segment)
+        log.warning("sink.segment_lost", url=self._url, seq=writer.seq(), error=error)
+
+    def _discard(self, count: int) -> None:
+        """Drop the oldest segments of the queue. The lock is held."""
+        for _ in range(count):
+            self._lose(self._queue.popleft())
+
+    def _lose(self, segment: "_QueuedSegment") -> None:
+        """Free what is left of a segment and count it once. The lock is held."""
+        if segment.lost:
+            return
+        segment.lost = True
+        segment.chunks.clear()
+        self._queued_bytes -= segment.cost
+        segment.cost = 0
+        self.segments_lost += 1
+
+    async def _changed(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+
+
+class _QueuedSegment:
+    """A segment between the two threads. All but `sent` is guarded by the sink's lock."""
+
+    def __init__(self) -> None:
+        self.chunks: deque[bytes] = deque()
+        self.cost = 0
+        self.ended = False
+        self.lost = False
+        self.sent = 0

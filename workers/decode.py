@@ -1,0 +1,149 @@
+"""Decode: encoded bytes in, RGB frames in slots out, audio on the side."""
+
+import os
+import time
+
+import numpy as np
+import zmq
+
+from pipeline.audio_link import AudioWriter
+from pipeline.encoded_link import EncodedReader
+from pipeline.link import LinkWriter
+from pipeline.media.access_unit import Codec
+from pipeline.media.decoder import VideoDecoder
+from pipeline.media.live_decoder import LiveDecoder, Picture, Sound
+from pipeline.memory.slot_table import Outcome
+from pipeline.memory.stage_stats import Span, Word
+from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd
+from pipeline.worker import Worker, run
+
+POLL_MS = 100
+NOT_MPEG_TS_BYTES = 64 * 1024
+"""So many bytes without a programme in them are not MPEG-TS."""
+
+
+class Decode:
+    def __init__(self, worker: Worker) -> None:
+        boot = worker.boot
+        assert boot.encoded is not None
+        assert boot.output is not None
+        self._worker = worker
+        self._stats = worker.stats
+        self._epoch = boot.epoch
+        self._waits = boot.output.policy == "block"
+        self._writer = LinkWriter(
+            boot.output, worker.zmq, stream=boot.stream, owner=boot.incarnation, wake_fd=worker.wake_fd
+        )
+        form = boot.output.format
+        self._pixels = [
+            np.frombuffer(slot.data, np.uint8).reshape(form.height, form.width, 3) for slot in self._writer.table.slots
+        ]
+        self._decoder = VideoDecoder(form.width, form.height, boot.frame.fit)
+        self._source = EncodedReader(boot.encoded, worker.zmq, owner=boot.incarnation)
+        self._live = LiveDecoder(self._decoder, self._writer.table, self._source.cursor.segment)
+        self._audio = AudioWriter(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
+        self._errors_counted = 0
+        self._told_not_mpeg_ts = False
+
+    def run_forever(self) -> None:
+        """Until the source has ended, or ingress is gone for good."""
+        poller = zmq.Poller()
+        poller.register(self._source.socket, zmq.POLLIN)
+        poller.register(self._worker.wake_fd, zmq.POLLIN)
+        ended = False
+        while not ended:
+            events = dict(poller.poll(POLL_MS))
+            if self._worker.wake_fd in events:
+                os.eventfd_read(self._worker.wake_fd)
+            self._greet_restarted()
+            for message in self._source.receive():
+                if isinstance(message, EncodedEnd):
+                    ended = True
+                else:
+                    self._take(message)
+            ended = ended or (self._worker.draining and not events)
+        for item in self._live.flush():
+            self._hand_on(item, time.monotonic_ns())
+        self._writer.end()
+        self._source.finished()
+
+    def close(self) -> None:
+        self._source.close()
+        self._writer.close()
+        if self._audio is not None:
+            self._audio.close()
+
+    def _greet_restarted(self) -> None:
+        for stage in self._worker.restarted_peers():
+            if self._audio is not None:
+                self._audio.repeat_format()
+            self._worker.info("peer_restarted", peer=stage)
+            self._source.attach()
+
+    def _take(self, message: EncodedBytes) -> None:
+        self._stats.busy()
+        self._stats.add(Word.BYTES_IN, len(message.data))
+        for item in self._live.feed(message.segment, message.data, gap=message.gap):
+            self._hand_on(item, message.arrived_ns)
+        self._source.consumed(message)
+        self._count()
+        self._stats.idle()
+
+    def _hand_on(self, item: Picture | Sound, arrived_ns: int) -> None:
+        if isinstance(item, Sound):
+            self._hand_on_sound(item)
+            return
+        self._stats.add(Word.UNITS_IN)
+        table = self._writer.table
+        while True:
+            slot = self._writer.acquire(
+                seq=table.next_seq(),
+                pts=item.pts,
+                epoch=self._epoch,
+                arrived_ns=arrived_ns,
+                wait_seconds=POLL_MS / 1000 if self._waits else 0,
+            )
+            if slot is not None or not self._waits:
+                break
+            self._stats.busy()  # Waiting for the stage behind is no hang.
+        if slot is None:
+            self._writer.drop(Outcome.NO_SLOT)
+            return
+        self._decoder.scale_into(item.frame, self._pixels[slot.index])
+        self._writer.publish(slot)
+        self._stats.record(Span.STAGE, time.monotonic_ns() - arrived_ns)
+        self._stats.out()
+
+    def _hand_on_sound(self, sound: Sound) -> None:
+        if self._audio is None:
+            return
+        channels = self._live.streams.audio_channels if self._live.streams else 2
+        self._audio.announce(AudioFormat("opus" if sound.codec is Codec.OPUS else "aac", channels))
+        self._audio.write(sound.pts, sound.data)
+        self._stats[Word.AUDIO_DROPPED] = self._audio.dropped
+
+    def _count(self) -> None:
+        for _ in range(self._live.decode_errors - self._errors_counted):
+            self._writer.drop(Outcome.DECODE_ERROR)
+        self._errors_counted = self._live.decode_errors
+        self._stats[Word.SKIPPED] = self._live.skipped
+        self._stats[Word.REPLAYED] = self._live.replayed
+        if self._live.bytes_unrecognized > NOT_MPEG_TS_BYTES and not self._told_not_mpeg_ts:
+            self._told_not_mpeg_ts = True
+            self._worker.error(
+                "input_not_mpeg_ts",
+                stream=self._worker.boot.stream,
+                bytes=self._live.bytes_unrecognized,
+                hint="the source must publish MPEG-TS with H.264 or HEVC; looking on",
+            )
+
+
+def main(worker: Worker) -> None:
+    decode = Decode(worker)
+    worker.ready()
+    decode.run_forever()
+    decode.close()
+
+
+if __name__ == "__main__":
+    run(main)

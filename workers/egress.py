@@ -1,0 +1,143 @@
+"""Egress: frames in, H.264 and the audio out, as MPEG-TS segments over trickle and/or into a file."""
+
+import contextlib
+import time
+
+import numpy as np
+
+from pipeline.audio_link import AudioReader
+from pipeline.channel_url import channel_url
+from pipeline.link import open_reader
+from pipeline.media.access_unit import Codec
+from pipeline.media.encoder import VideoEncoder
+from pipeline.media.segmenter import Segmenter, SegmentSink
+from pipeline.media.ts_file import TsFile
+from pipeline.media.ts_mux import TsMuxer
+from pipeline.memory.slot_table import Outcome, Slot
+from pipeline.memory.stage_stats import Span, Word
+from pipeline.messages import AudioFormat
+from pipeline.topology import Egress as EgressSpec
+from pipeline.trickle.sink import TrickleSink
+from pipeline.worker import Worker, WorkerRefused, run
+
+POLL_SECONDS = 0.1
+NOMINAL_FPS = 30
+"""Guides the rate control only; frames are encoded when they come, at the times they carry."""
+
+
+class Egress:
+    def __init__(self, worker: Worker, spec: EgressSpec, sinks: list[SegmentSink]) -> None:
+        boot = worker.boot
+        assert boot.input is not None
+        form, encoder = boot.input.format, spec.encoder
+        self._stats = worker.stats
+        self._sinks = sinks
+        self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
+        self._reader = open_reader(boot.input, worker.zmq, owner=boot.incarnation, wake_fd=worker.wake_fd)
+        self._pixels = [
+            np.frombuffer(slot.data, np.uint8).reshape(form.height, form.width, 3) for slot in self._reader.table.slots
+        ]
+        self._audio = AudioReader(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
+        self._muxer = TsMuxer()
+        self._segmenter = Segmenter(self._muxer, _Tee(sinks))
+        self._encoder = VideoEncoder(
+            form.width,
+            form.height,
+            NOMINAL_FPS,
+            codec=encoder.codec,
+            preset=encoder.preset,
+            bitrate=encoder.bits_per_second if encoder.crf is None else None,
+            crf=encoder.crf,
+            gop_seconds=encoder.gop_seconds,
+            threads=encoder.threads,
+        )
+
+    def run_forever(self) -> None:
+        """Until inference has ended and every frame was written."""
+        while not self._reader.drained:
+            slot = self._reader.take(POLL_SECONDS)
+            self._take_audio()
+            if slot is not None:
+                self._serve(slot)
+        self._take_audio()
+        self._segmenter.close()
+
+    def close(self) -> None:
+        self._reader.close()
+        if self._audio is not None:
+            self._audio.close()
+
+    def _serve(self, slot: Slot) -> None:
+        self._stats.add(Word.UNITS_IN)
+        if self._trickle is not None and self._trickle.congested:
+            self._reader.release(slot, Outcome.LATE)  # Better here than in a queue behind the encoder.
+            return
+        self._stats.busy()
+        units = self._encoder.encode(self._pixels[slot.index], slot.pts)
+        self._reader.commit(slot)
+        for unit in units:
+            self._segmenter.video(unit.data, unit.pts, unit.dts, unit.key)
+            self._stats.add(Word.BYTES_OUT, len(unit.data))
+        now = time.monotonic_ns()
+        self._stats.record(Span.STAGE, now - slot.ready_ns)
+        self._stats.record(Span.END_TO_END, now - slot.arrived_ns)
+        self._stats.out()
+        self._reader.release(slot, Outcome.DELIVERED)
+        self._stats.idle()
+        if self._trickle is not None:
+            self._stats[Word.SEGMENTS_LOST] = self._trickle.segments_lost
+
+    def _take_audio(self) -> None:
+        if self._audio is None:
+            return
+        for message in self._audio.read():
+            if isinstance(message, AudioFormat):
+                self._muxer.set_audio(Codec(message.codec), message.channels)
+            else:
+                self._segmenter.audio(message.data, message.pts)
+
+
+class _Tee:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: list[SegmentSink]) -> None:
+        self._sinks = sinks
+
+    def begin_segment(self) -> None:
+        for sink in self._sinks:
+            sink.begin_segment()
+
+    def write(self, data: bytes) -> None:
+        for sink in self._sinks:
+            sink.write(data)
+
+    def end_segment(self) -> None:
+        for sink in self._sinks:
+            sink.end_segment()
+
+
+def main(worker: Worker) -> None:
+    spec = worker.boot.spec
+    assert isinstance(spec, EgressSpec)
+    where = []
+    with contextlib.ExitStack() as stack:
+        sinks: list[SegmentSink] = []
+        if spec.sink.file is not None:
+            try:
+                sinks.append(stack.enter_context(TsFile(spec.sink.file, append=worker.boot.incarnation > 1)))
+            except OSError as error:
+                key = f"stages.{worker.boot.stage}.sink.file"
+                raise WorkerRefused(f"{key}: cannot write {spec.sink.file}: {error.strerror}") from error
+            where.append(spec.sink.file)
+        if spec.sink.trickle is not None:
+            url = channel_url(spec.sink.trickle, worker.boot.relay_url)
+            sinks.append(stack.enter_context(TrickleSink(url)))
+            where.append(url)
+        egress = Egress(worker, spec, sinks)
+        worker.ready(" and ".join(where))
+        egress.run_forever()
+        egress.close()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,127 @@
+"""Inference: frames in, processed frames out. The only process that imports torch."""
+
+import time
+
+import torch
+
+from pipeline.link import LinkWriter, open_reader
+from pipeline.memory.slot_table import Outcome, Slot
+from pipeline.memory.stage_stats import Span, Word
+from pipeline.processors.frame_tensors import FrameTensors
+from pipeline.processors.protocol import ProcessorError
+from pipeline.processors.torch_callable import TorchCallable
+from pipeline.topology import Inference as InferenceSpec
+from pipeline.worker import Worker, WorkerRefused, run
+
+POLL_SECONDS = 0.1
+REPORT_SECONDS = 1.0
+"""A processor that fails on every frame is reported once in this time, with the count."""
+
+
+class Inference:
+    def __init__(self, worker: Worker, device: torch.device, processor: TorchCallable) -> None:
+        boot = worker.boot
+        assert boot.input is not None
+        assert boot.output is not None
+        self._worker = worker
+        self._stats = worker.stats
+        self._processor = processor
+        self._reader = open_reader(boot.input, worker.zmq, owner=boot.incarnation, wake_fd=worker.wake_fd)
+        self._writer = LinkWriter(
+            boot.output, worker.zmq, stream=boot.stream, owner=boot.incarnation, wake_fd=worker.wake_fd
+        )
+        self._incoming = FrameTensors(self._reader.table.slots, boot.input.format, device)
+        self._outgoing = FrameTensors(self._writer.table.slots, boot.output.format, device)
+        self._reported = 0.0
+        self._errors = 0
+
+    def run_forever(self) -> None:
+        """Until decode has ended and every frame was handed on."""
+        with torch.inference_mode():
+            while not self._reader.drained:
+                slot = self._reader.take(POLL_SECONDS)
+                if slot is not None:
+                    self._serve(slot)
+        self._writer.end()
+
+    def close(self) -> None:
+        self._processor.close()
+        self._reader.close()
+        self._writer.close()
+
+    def _serve(self, slot: Slot) -> None:
+        self._stats.add(Word.UNITS_IN)
+        self._stats[Word.STALE_BELLS] = self._reader.stale_bells
+        self._stats.busy()
+        try:
+            image = self._processor.process(self._incoming.load(slot))
+            self._outgoing.check(image)
+        except Exception as error:  # noqa: BLE001 - whatever the user's code raises costs one frame
+            self._reader.release(slot, Outcome.PROCESSOR_ERROR)
+            self._report(error)
+            self._stats.idle()
+            return
+        self._stats.idle()
+        target = self._acquire(slot)
+        self._outgoing.store(image, target)
+        self._writer.publish(target)
+        self._stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
+        self._stats.out()
+        self._reader.release(slot, Outcome.DELIVERED)
+
+    def _acquire(self, slot: Slot) -> Slot:
+        """A slot for the result. With none free this waits for egress: what was processed is not thrown away."""
+        while True:
+            target = self._writer.acquire(
+                seq=slot.seq,
+                pts=slot.pts,
+                epoch=slot.epoch,
+                arrived_ns=slot.arrived_ns,
+                wait_seconds=POLL_SECONDS,
+            )
+            if target is not None:
+                return target
+
+    def _report(self, error: Exception) -> None:
+        self._errors += 1
+        now = time.monotonic()
+        if now - self._reported > REPORT_SECONDS:
+            self._reported = now
+            self._worker.error("processor_error", problem=f"{type(error).__name__}: {error}", count=self._errors)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device that the topology names. Raises WorkerRefused when this machine does not have it."""
+    available = torch.cuda.device_count()
+    if wanted == "auto":
+        return torch.device("cuda:0" if available else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= available:
+        raise WorkerRefused(f"device: {wanted} is not there; torch {torch.__version__} sees {available} CUDA devices")
+    return device
+
+
+def main(worker: Worker) -> None:
+    spec = worker.boot.spec
+    assert isinstance(spec, InferenceSpec)
+    if spec.processor.threads is not None:
+        torch.set_num_threads(spec.processor.threads)
+    device = choose_device(worker.boot.device)
+    processor = TorchCallable(spec.processor.callable, spec.processor.params)
+    try:
+        processor.load(device)
+    except ProcessorError as error:
+        raise WorkerRefused(f"stages.{worker.boot.stage}.processor.callable: {error}") from error
+    inference = Inference(worker, device, processor)
+    with torch.inference_mode():
+        try:
+            processor.warm_up(worker.boot.frame.height, worker.boot.frame.width)
+        except Exception as error:  # noqa: BLE001 - live frames decide; a processor may refuse a black picture
+            worker.warning("warm_up_failed", problem=f"{type(error).__name__}: {error}")
+    worker.ready(f"{spec.processor.callable} on {device}")
+    inference.run_forever()
+    inference.close()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""Publisher: plays a file live into a channel. A source to try a pipeline with."""
+
+import asyncio
+
+from pipeline.channel_url import channel_url
+from pipeline.live_publisher import publish_live
+from pipeline.media.errors import MediaFileError
+from pipeline.topology import Publisher
+from pipeline.worker import Worker, WorkerRefused, run
+
+
+async def publish_until_drained(worker: Worker, path: str, url: str) -> None:
+    await publish_live(path, url, worker.stats, worker.draining_event())
+
+
+def main(worker: Worker) -> None:
+    spec = worker.boot.spec
+    assert isinstance(spec, Publisher)
+    path, channel = spec.source.file, spec.sink.trickle
+    assert path is not None
+    assert channel is not None
+    url = channel_url(channel, worker.boot.relay_url)
+    worker.ready(f"{path} to {url}")
+    try:
+        asyncio.run(publish_until_drained(worker, path, url))
+    except MediaFileError as error:
+        raise WorkerRefused(f"stages.{worker.boot.stage}.source.file: {error}") from error
+
+
+if __name__ == "__main__":
+    run(main)
