@@ -1,5 +1,5 @@
-"""The demo: a live stream with a number burnt into every picture goes through `configs/demo.yaml`, and what comes out is
-checked: no picture out of order, none twice, sound in time with the picture. Run by `make demo`."""
+"""The demo: a live stream with a number burnt into every picture goes through `configs/demo.yaml`, and what comes out
+is checked: no picture out of order, none twice, sound in time with the picture. Run by `make demo`."""
 
 import argparse
 import subprocess

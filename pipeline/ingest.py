@@ -46,7 +46,7 @@ class TrickleIngest:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        fd = self._link.socket.get(zmq.FD)
+        fd = self._link.socket.fileno()
         loop.add_reader(fd, self._attend)
         try:
             work = asyncio.create_task(self._subscribe_until_end())

@@ -1,5 +1,6 @@
 """Inference: frames in, processed frames out. The only process that imports torch."""
 
+import os
 import time
 
 import torch
@@ -104,8 +105,7 @@ def choose_device(wanted: str) -> torch.device:
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, InferenceSpec)
-    if spec.processor.threads is not None:
-        torch.set_num_threads(spec.processor.threads)
+    torch.set_num_threads(spec.processor.threads or max(1, (os.cpu_count() or 1) // 2))
     device = choose_device(worker.boot.device)
     processor = TorchCallable(spec.processor.callable, spec.processor.params)
     try:

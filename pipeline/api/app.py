@@ -2,6 +2,7 @@
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from pipeline.api.metrics import render_metrics
 from pipeline.control import ControlClient, LauncherSilent
@@ -39,7 +40,7 @@ class Api:
 
 
 @web.middleware
-async def _silent_launcher(request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:
+async def _silent_launcher(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except LauncherSilent as error:

@@ -259,9 +259,13 @@ def _open(path: Path) -> av.container.InputContainer:
     if path.is_dir():
         raise MediaFileError(f"{path}: is a directory")
     try:
-        return av.open(str(path))
+        container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
         raise MediaFileError(f"{path}: not a media file ({error.strerror})") from error
+    if container.format.name == "tty":
+        container.close()
+        raise MediaFileError(f"{path}: not a media file (FFmpeg would draw its text)")
+    return container
 
 
 def _is_moving(stream: VideoStream) -> bool:

@@ -73,7 +73,7 @@ def write_pattern(
     """Write the pattern to a path or a binary file object, and return the number of pictures.
 
     Picture i, from `start_index` on, is at i / fps seconds of the source, the beep of second k at k seconds; the first
-    picture is written at `ts_offset` seconds (libavformat adds 1.4 s in MPEG-TS). `bitrate` in bit/s, else CRF 23.
+    picture is written at `ts_offset` seconds. `bitrate` in bit/s, else CRF 23.
     """
     target = str(dst) if isinstance(dst, PathLike) else dst
     rate = Fraction(fps)

@@ -93,6 +93,7 @@ class Mp4Recorder:
                 self._streams[video.codec] = self._output.add_stream_from_template(source.streams.video[0])
                 if audio is not None:
                     self._streams[audio.codec] = self._output.add_stream_from_template(source.streams.audio[0])
+                self._output.start_encoding()
         except (av.FFmpegError, IndexError) as error:
             raise MediaError(f"{self.path}: cannot record this stream: {error}") from error
         for unit in waiting:

@@ -150,6 +150,7 @@ class _PesAssembler:
         "_loss",
         "_open",
         "_random_access",
+        "_random_access_next",
         "_size",
         "_step",
         "_stuffed_last",
@@ -169,6 +170,7 @@ class _PesAssembler:
         self._continuity = -1
         self._last_payload = b""
         self._random_access = False
+        self._random_access_next = False
         self._trust = 0
         self._stuffed_last = False
         self._closed_by_stuffing = False
@@ -195,6 +197,7 @@ class _PesAssembler:
             return
         payload = buffer[payload_start:end]
         if not self._continues(control & 0x0F, payload):
+            self._random_access_next = False
             return
         if begins:
             self._begin(payload, units)
@@ -232,7 +235,7 @@ class _PesAssembler:
         if flags & 0x80 and self._continuity >= 0:  # discontinuity_indicator
             self.note_gap()
         if flags & 0x40 and begins:  # random_access_indicator
-            self._random_access = True
+            self._random_access_next = True  # the unit before this packet may still be open
         if flags & 0x03:  # private data or an extension: their length is not worth parsing
             return False
         used = 1 + (6 if flags & 0x10 else 0) + (6 if flags & 0x08 else 0) + (1 if flags & 0x04 else 0)
@@ -253,11 +256,10 @@ class _PesAssembler:
 
     def _begin(self, payload: bytes, units: list[AccessUnit]) -> None:
         if self._open:
-            random_access, self._random_access = self._random_access, False
             if self._gap:
                 self._loss = Loss.INSIDE  # the end of the previous unit may be what is missing
             self._emit(units)
-            self._random_access = random_access
+        self._random_access, self._random_access_next = self._random_access_next, False
         if self._stuffed_last:
             self._trust += 1
             self._stuffed_last = False
@@ -298,7 +300,6 @@ class _PesAssembler:
         pes = b"".join(self._chunks)
         self._chunks = []
         self._open = False
-        random_access, self._random_access = self._random_access, False
         loss = self._loss
         if self._expected:
             if len(pes) < self._expected:
@@ -310,7 +311,7 @@ class _PesAssembler:
             self._gap = True
             return
         data = pes[9 + pes[8] :]
-        key = random_access or not self.codec.is_video or starts_with_random_access(self.codec, data)
+        key = self._random_access or not self.codec.is_video or starts_with_random_access(self.codec, data)
         units.append(AccessUnit(self.codec, timestamps[0], timestamps[1], data, key, loss))
 
     def _timestamps(self, pes: bytes) -> tuple[int, int] | None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ def test_times_rise_strictly_whatever_comes_in(events):
     for kind, pts in events:
         out[kind].append(getattr(timeline, kind)(pts))
     for series in out.values():
-        assert all(before < after for before, after in zip(series, series[1:], strict=False))
+        assert all(before < after for before, after in pairwise(series))
 
 
 @given(st.integers(0, 1 << 33), st.lists(st.integers(1, MAX_GAP), min_size=1, max_size=30))
@@ -45,14 +47,14 @@ def test_sound_keeps_its_distance_from_the_picture_through_every_restart(epochs)
 def test_a_restart_at_zero_goes_on_one_frame_later():
     timeline = Timeline()
     out = play(timeline, 50 * CLOCK_HZ, 10) + play(timeline, 0, 10)
-    assert [after - before for before, after in zip(out, out[1:], strict=False)] == [FRAME] * 19
+    assert [after - before for before, after in pairwise(out)] == [FRAME] * 19
     assert timeline.changes == 1
 
 
 def test_a_jump_ahead_goes_on_one_frame_later():
     timeline = Timeline()
     out = play(timeline, 0, 5) + play(timeline, 1000 * CLOCK_HZ, 5)
-    assert [after - before for before, after in zip(out, out[1:], strict=False)] == [FRAME] * 9
+    assert [after - before for before, after in pairwise(out)] == [FRAME] * 9
 
 
 def test_one_wrong_time_shifts_nothing():

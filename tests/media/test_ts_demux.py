@@ -1,6 +1,7 @@
 import hashlib
 import io
 import random
+from itertools import pairwise
 
 import av
 import pytest
@@ -12,7 +13,7 @@ from pipeline.media.access_unit import Codec, Loss, StreamInfo
 from pipeline.media.decoder import VideoDecoder
 from pipeline.media.opus_ts import split_opus
 from pipeline.media.pattern import read_index
-from pipeline.media.psi import ElementaryStream, pat_payload, pmt_payload
+from pipeline.media.psi import ElementaryStream, crc32_mpeg, pat_payload, pmt_payload
 from pipeline.media.ts_demux import PACKET_BYTES, TsDemuxer
 from pipeline.media.ts_mux import PMT_PID, VIDEO_PID, TsMuxer
 
@@ -79,22 +80,25 @@ def test_streams_tells_what_the_map_announced(pattern, demux):
     assert TsDemuxer().streams is None
 
 
+def test_only_key_pictures_are_called_so(pattern, demux):
+    for options in ({}, {"bframes": 2}, {"codec": "libx265", "seconds": 1}):
+        source = demux(pattern(**options))
+        assert [number for number, unit in enumerate(source.video) if unit.key] == [
+            number for number in range(len(source.video)) if number % 30 == 0
+        ]
+        assert all(unit.key for unit in source.audio)
+
+
 def test_unsupported_streams_are_named_and_passed_over():
     table = pmt_payload([ElementaryStream(0x50, Codec.AAC)], 0x50, 0)
     # stream_type 0x02 is MPEG-2 video: the section is written anew with its CRC.
     section = bytearray(table[1 : 22 - 4])
     section[12] = 0x02
-    section += ts_demux_crc(bytes(section))
+    section += crc32_mpeg(bytes(section)).to_bytes(4, "big")
     demuxer = TsDemuxer()
     demuxer.feed(table_packet(0, pat_payload(PMT_PID)))
     demuxer.feed(table_packet(PMT_PID, (b"\0" + bytes(section)).ljust(184, b"\xff")))
     assert demuxer.streams == StreamInfo(unsupported=(0x02,))
-
-
-def ts_demux_crc(section):
-    from pipeline.media.psi import crc32_mpeg
-
-    return crc32_mpeg(section).to_bytes(4, "big")
 
 
 def table_packet(pid, payload):
@@ -113,7 +117,7 @@ def test_without_lengths_the_end_is_known_from_the_stuffing(pattern):
     """libavformat writes video PES without a length: an open unit waits for the next one only at first."""
     demuxer = TsDemuxer()
     waited = given = 0
-    for packet in packets_of(pattern(audio=None)):
+    for packet in packets_of(pattern(width=640, height=360, audio=None)):
         units = demuxer.feed(packet)
         given += len(units)
         waited += len(units) if packet[1] & 0x40 else 0
@@ -194,7 +198,7 @@ def test_timestamps_rise_across_the_33_bit_wrap(pattern, demux):
     source = demux(pattern(ts_offset=WRAP / 90000 - 3.4))
     times = [unit.pts for unit in source.video]
     assert times[0] < WRAP < times[-1]
-    assert [after - before for before, after in zip(times, times[1:], strict=False)] == [3000] * 119
+    assert [after - before for before, after in pairwise(times)] == [3000] * 119
     assert all(abs(unit.pts - times[0]) < 5 * 90000 for unit in source.audio)
 
 

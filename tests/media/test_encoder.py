@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+
+from pipeline.media.access_unit import AccessUnit, Codec
+from pipeline.media.decoder import VideoDecoder
+from pipeline.media.encoder import VideoEncoder
+from pipeline.media.errors import EncoderError
+from pipeline.media.pattern import Picture, read_index
+
+FRAME = 3000
+
+
+@pytest.fixture
+def picture():
+    return Picture(128, 128)
+
+
+def encode_all(encoder, picture, count, step=FRAME):
+    units = []
+    for number in range(count):
+        got = encoder.encode(picture.frame(number), number * step)
+        assert [unit.pts for unit in got] == [number * step]
+        units += got
+    return units
+
+
+def keys(units):
+    return [unit.pts for unit in units if unit.key]
+
+
+def decoded(units):
+    decoder = VideoDecoder(128, 128)
+    frames = [f for u in units for f in decoder.decode(AccessUnit(Codec.H264, u.pts, u.dts, u.data, u.key))]
+    return frames + decoder.flush()
+
+
+def test_each_picture_comes_out_of_the_call_that_took_it(picture):
+    encoder = VideoEncoder(128, 128, 30)
+    units = encode_all(encoder, picture, 40)
+    assert encoder.flush() == []
+    assert all(unit.dts == unit.pts for unit in units)
+    assert [read_index(frame.to_ndarray(format="gray")).index for frame in decoded(units)] == list(range(40))
+
+
+def test_a_key_picture_comes_every_gop_of_time_and_not_of_pictures(picture):
+    units = encode_all(VideoEncoder(128, 128, 30, gop_seconds=0.5), picture, 20, step=15_000)
+    assert keys(units) == list(range(0, 300_000, 45_000))
+
+
+def test_a_key_picture_comes_when_asked_for(picture):
+    encoder = VideoEncoder(128, 128, 30, gop_seconds=100)
+    units = []
+    for number in range(20):
+        if number in (7, 13):
+            encoder.request_keyframe()
+        units += encoder.encode(picture.frame(number), number * FRAME)
+    assert keys(units) == [0, 7 * FRAME, 13 * FRAME]
+
+
+def test_a_scene_cut_is_no_key_picture():
+    rng = np.random.default_rng(1)
+    encoder = VideoEncoder(128, 128, 30, gop_seconds=100)
+    units = []
+    for number in range(12):
+        units += encoder.encode(rng.integers(0, 255, (128, 128, 3), np.uint8), number * FRAME)
+    assert keys(units) == [0]
+
+
+def test_every_key_picture_can_be_decoded_alone(picture):
+    units = encode_all(VideoEncoder(128, 128, 30, gop_seconds=0.2), picture, 20)
+    for unit in (unit for unit in units if unit.key):
+        assert b"\0\0\0\1\x67" in unit.data
+        assert len(decoded([unit])) == 1
+
+
+@pytest.mark.parametrize("card", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 80, 30), (128, 128, 128)], ids=str)
+def test_colours_are_limited_range_709_and_say_so(card):
+    unit = VideoEncoder(64, 64, 30, crf=1).encode(np.full((64, 64, 3), card, np.uint8), 0)
+    frame = decoded(unit)[0]
+    assert (int(frame.colorspace), int(frame.color_range)) == (1, 1)
+    slot = np.empty((128, 128, 3), np.uint8)
+    VideoDecoder(128, 128).scale_into(frame, slot)
+    assert np.abs(slot.astype(int) - card).max() <= 3
+
+
+def test_the_bitrate_is_kept(picture):
+    units = encode_all(VideoEncoder(128, 128, 30, bitrate=200_000), picture, 150)
+    assert sum(len(unit.data) for unit in units) * 8 / 5 == pytest.approx(200_000, rel=0.25)
+
+
+def test_a_view_of_shared_memory_is_taken_and_left_alone(picture):
+    memory = bytearray(2 * 128 * 128 * 3)
+    slot = np.frombuffer(memory, np.uint8).reshape(2, 128, 128, 3)[1]
+    picture.frame(5, slot)
+    before = slot.copy()
+    units = VideoEncoder(128, 128, 30).encode(slot, 0)
+    assert (slot == before).all()
+    slot[:] = 0
+    assert read_index(decoded(units)[0].to_ndarray(format="gray")).index == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"codec": "libx999"}, "libx999"),
+        ({"preset": "warp"}, "warp"),
+        ({"options": {"no_such_option": "1"}}, "no_such_option"),
+        ({"width": 127}, "127x128"),
+        ({"width": 0}, "0x128"),
+        ({"fps_hint": 0}, "fps_hint"),
+        ({"bitrate": 1, "crf": 1}, "not both"),
+    ],
+    ids=str,
+)
+def test_what_is_refused_is_named(arguments, message):
+    with pytest.raises(EncoderError, match=message):
+        VideoEncoder(**{"width": 128, "height": 128, "fps_hint": 30, **arguments})
+
+
+def test_a_time_that_does_not_rise_and_a_wrong_shape_are_refused(picture):
+    encoder = VideoEncoder(128, 128, 30)
+    encoder.encode(picture.frame(0), 10)
+    with pytest.raises(ValueError, match="does not come after"):
+        encoder.encode(picture.frame(1), 10)
+    with pytest.raises(ValueError, match="wanted"):
+        encoder.encode(np.zeros((64, 64, 3), np.uint8), 20)
