@@ -4,15 +4,15 @@ What it hands on are bytes of numbered segments; it never looks into them.
 """
 
 import asyncio
-from collections.abc import Callable
 
 import zmq
 
 from pipeline.encoded_link import NO_SEGMENT, EncodedWriter
 from pipeline.media.file_source import TsFileSource
-from pipeline.memory.stage_stats import StageStats, Word
+from pipeline.memory.stage_stats import Word
 from pipeline.trickle.errors import ChannelGone, TrickleError
 from pipeline.trickle.subscriber import SegmentReader, TrickleSubscriber
+from pipeline.worker import Worker
 
 CHUNK_BYTES = 64 * 1024
 RETRY_SECONDS = 0.25
@@ -25,39 +25,32 @@ FULL_POLL_MS = 100
 
 
 class TrickleIngest:
-    """Subscribes to `url` and writes what comes to `link`, until the end of the stream or `stopping` is set."""
+    """Subscribes to `url` and writes what comes to `link`, until the end of the stream or until told to drain."""
 
-    def __init__(
-        self,
-        url: str,
-        link: EncodedWriter,
-        stats: StageStats,
-        tell: Callable[..., None],
-        stopping: asyncio.Event,
-    ) -> None:
-        """`tell(event, **fields)` is called with what people want to know."""
+    def __init__(self, url: str, link: EncodedWriter, worker: Worker) -> None:
         self._url = url
         self._link = link
-        self._stats = stats
-        self._tell = tell
-        self._stopping = stopping
+        self._worker = worker
+        self._stats = worker.stats
         self._numbers = _LinkNumbers(link)
         self._room = asyncio.Event()
 
     async def run(self) -> None:
+        """Returns once decode has taken in everything, or will not any more."""
         loop = asyncio.get_running_loop()
+        stopping = self._worker.draining_event()
         fd = self._link.socket.fileno()
         loop.add_reader(fd, self._attend)
         try:
             work = asyncio.create_task(self._subscribe_until_end())
-            stop = asyncio.create_task(self._stopping.wait())
+            stop = asyncio.create_task(stopping.wait())
             await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
-            await asyncio.gather(work, return_exceptions=self._stopping.is_set())
+            await asyncio.gather(work, return_exceptions=stopping.is_set())
             stop.cancel()
             self._link.end()
-            while not self._link.drained:
+            while not (self._link.drained or self._worker.abandoned):
                 self._room.clear()
                 self._attend()
                 await self._wait_for_room()
@@ -79,7 +72,7 @@ class TrickleIngest:
 
     def _say_waiting(self, event: str, said: str, **fields: str) -> str:
         if event != said:
-            self._tell(event, url=self._url, **fields)
+            self._worker.info(event, url=self._url, **fields)
         return event
 
     async def _subscribe(self) -> bool:
@@ -87,14 +80,14 @@ class TrickleIngest:
         async with TrickleSubscriber(self._url, self._numbers.next_channel_seq()) as subscriber:
             while (segment := await subscriber.next()) is not None:
                 await self._read(segment)
-            self._tell("source_ended", url=self._url)
+            self._worker.info("source_ended", url=self._url)
             return True
 
     async def _read(self, segment: SegmentReader) -> None:
         number = self._numbers.link_number(segment.seq())
         offset, gap = 0, segment.discontinuity
         if not self._stats[Word.UNITS_IN]:
-            self._tell("first_segment", url=self._url, seq=segment.seq())
+            self._worker.info("first_segment", url=self._url, seq=segment.seq())
         async with segment:
             async for data in segment:
                 await self._write(number, offset, data, gap)
@@ -147,29 +140,33 @@ class _LinkNumbers:
         return number
 
 
-def ingest_file(path: str, link: EncodedWriter, stats: StageStats, stopping: Callable[[], bool], wake_fd: int) -> None:
+def ingest_file(path: str, link: EncodedWriter, worker: Worker) -> None:
     """Write a media file to `link` as MPEG-TS, never more than the link's bound ahead of decode. Goes on at the segment
     that decode is in. Raises MediaFileError for a file that cannot be used."""
-    poller = zmq.Poller()
-    poller.register(link.socket, zmq.POLLIN)
-    poller.register(wake_fd, zmq.POLLIN)
     segment = offset = 0
     for chunk in TsFileSource(path, start_segment=max(0, link.cursor.segment)):
-        while link.full and not stopping():
-            poller.poll(FULL_POLL_MS)
-            link.attend()
-        if stopping():
+        while link.full and not worker.draining:
+            _attend_when_heard(link, worker)
+        if worker.draining:
             break
         if chunk.segment_index != segment:
             segment, offset = chunk.segment_index, 0
         link.write(segment, offset, chunk.data, last=chunk.last)
         link.attend()
         offset += len(chunk.data)
-        stats.add(Word.BYTES_IN, len(chunk.data))
+        worker.stats.add(Word.BYTES_IN, len(chunk.data))
         if chunk.last:
-            stats.add(Word.UNITS_IN)
-            stats.out()
+            worker.stats.add(Word.UNITS_IN)
+            worker.stats.out()
     link.end()
-    while not link.drained:
-        poller.poll(FULL_POLL_MS)
-        link.attend()
+    while not (link.drained or worker.abandoned):
+        _attend_when_heard(link, worker)
+
+
+def _attend_when_heard(link: EncodedWriter, worker: Worker) -> None:
+    poller = zmq.Poller()
+    poller.register(link.socket, zmq.POLLIN)
+    poller.register(worker.wake_fd, zmq.POLLIN)
+    poller.poll(FULL_POLL_MS)
+    worker.clear_wake()
+    link.attend()

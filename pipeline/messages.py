@@ -186,6 +186,10 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Take no new input; hand on what there is; then finish."""
 
 
+class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
+    """A stage behind this one is gone for good while the pipeline stops: nobody takes what you hand on; finish now."""
+
+
 class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
     """A neighbour died and its slots were reclaimed: look at the tables."""
 
@@ -247,4 +251,4 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
 
 
 ToLauncher = Ready | Event | Finished | Refused | StatusRequest
-ToWorker = Drain | PeerRestarted
+ToWorker = Drain | Abandon | PeerRestarted

@@ -16,6 +16,7 @@ import zmq
 
 from pipeline.memory.stage_stats import Span, StageStats, Word
 from pipeline.messages import (
+    Abandon,
     Drain,
     Event,
     Finished,
@@ -29,7 +30,7 @@ from pipeline.messages import (
     ToWorker,
 )
 from pipeline.stage_process import StageProcess
-from pipeline.topology import Decode, Egress, Ingress, Limits, Publisher, Recorder, Restart, Stage, Topology
+from pipeline.topology import SPINE, Decode, Egress, Ingress, Limits, Publisher, Recorder, Restart, Stage, Topology
 from pipeline.wiring import SERVICES, Wiring
 from pipeline.worker import EXIT_REFUSED
 
@@ -235,11 +236,20 @@ class Supervisor:
         for stage in self._stages.values():
             if stage.state == FAILED and not stage.settled:
                 stage.settled = True
+                self._abandon_before(stage)
                 self._wiring.end_output(stage.name)
                 spec = self._topology.stages.get(stage.name)
                 for kind, behind in ((Ingress, Decode), (Egress, Recorder)):
                     if isinstance(spec, kind):
                         self._tell_all(behind, Drain())
+
+    def _abandon_before(self, failed: SupervisedStage) -> None:
+        """Tell the stages in front of a failed one that nobody takes what they hand on."""
+        kinds = [kind for kind in SPINE if self._of_kind(kind)]
+        for position, kind in enumerate(kinds):
+            if failed in self._of_kind(kind):
+                for before in kinds[:position]:
+                    self._tell_all(before, Abandon())
 
     def _sample(self) -> None:
         now = time.monotonic()

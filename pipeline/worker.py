@@ -21,7 +21,18 @@ import zmq
 
 from pipeline import log
 from pipeline.memory.stage_stats import StageStats
-from pipeline.messages import Drain, Event, Finished, PeerRestarted, Ready, Refused, ToLauncher, ToWorker, WorkerBoot
+from pipeline.messages import (
+    Abandon,
+    Drain,
+    Event,
+    Finished,
+    PeerRestarted,
+    Ready,
+    Refused,
+    ToLauncher,
+    ToWorker,
+    WorkerBoot,
+)
 
 HEARTBEAT_MS = 100
 EXIT_REFUSED = 78
@@ -35,6 +46,10 @@ class WorkerRefused(Exception):
     """The worker cannot work as configured. The text is one line for the user: what, where, how to mend it."""
 
 
+class WorkerAbandoned(Exception):
+    """Nobody will take what this worker hands on. Ends `main` early; what it holds is counted by the launcher."""
+
+
 class Worker:
     """This process: what it was told, and its line to the launcher. Made by `run`."""
 
@@ -44,6 +59,7 @@ class Worker:
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()
+        self.abandoned = False
         self._restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[ToLauncher | None] = queue.SimpleQueue()
         self._outbox_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -53,6 +69,11 @@ class Worker:
     def draining(self) -> bool:
         """Whether the launcher wants no new input to be taken."""
         return self._draining.is_set()
+
+    def check_abandoned(self) -> None:
+        """To be called while waiting for the stage behind. Raises WorkerAbandoned."""
+        if self.abandoned:
+            raise WorkerAbandoned
 
     def restarted_peers(self) -> list[str]:
         """The neighbours that were restarted since the last call."""
@@ -80,13 +101,17 @@ class Worker:
         self._draining.set()
         os.eventfd_write(self.wake_fd, 1)
 
+    def clear_wake(self) -> None:
+        """To be called after `wake_fd` ended a wait."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.wake_fd)
+
     def draining_event(self) -> asyncio.Event:
         """For workers with an event loop: set once `draining` is. To be called in the running loop, once."""
         event = asyncio.Event()
 
         def on_wake() -> None:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self.wake_fd)
+            self.clear_wake()
             if self.draining:
                 event.set()
 
@@ -134,6 +159,9 @@ class Worker:
     def _obey(self, order: ToWorker) -> None:
         if isinstance(order, Drain):
             self.drain()
+        elif isinstance(order, Abandon):
+            self.abandoned = True
+            self.drain()
         elif isinstance(order, PeerRestarted):
             self._restarted.put(order.stage)
             os.eventfd_write(self.wake_fd, 1)
@@ -159,6 +187,8 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
     worker.start()
     try:
         main(worker)
+    except WorkerAbandoned:
+        pass
     except WorkerRefused as refusal:
         worker.close(Refused(boot.stage, boot.incarnation, str(refusal)))
         sys.exit(EXIT_REFUSED)

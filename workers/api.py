@@ -15,8 +15,10 @@ async def serve_until_drained(worker: Worker) -> None:
     control = ControlClient(worker.boot.control_endpoint)
     runner = web.AppRunner(Api(control).application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    await web.SockSite(runner, socket.socket(fileno=worker.boot.listen_fd)).start()
-    worker.ready()
+    listener = socket.socket(fileno=worker.boot.listen_fd)
+    await web.SockSite(runner, listener).start()
+    host, port = listener.getsockname()[:2]
+    worker.ready(f"http://{host}:{port}")
     await worker.draining_event().wait()
     await runner.cleanup()
     control.close()

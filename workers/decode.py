@@ -1,6 +1,5 @@
 """Decode: encoded bytes in, RGB frames in slots out, audio on the side."""
 
-import os
 import time
 
 import numpy as np
@@ -53,8 +52,7 @@ class Decode:
         ended = False
         while not ended:
             events = dict(poller.poll(POLL_MS))
-            if self._worker.wake_fd in events:
-                os.eventfd_read(self._worker.wake_fd)
+            self._worker.clear_wake()
             self._greet_restarted()
             for message in self._source.receive():
                 if isinstance(message, EncodedEnd):
@@ -105,6 +103,7 @@ class Decode:
             )
             if slot is not None or not self._waits:
                 break
+            self._worker.check_abandoned()
             self._stats.busy()  # Waiting for the stage behind is no hang.
         if slot is None:
             self._writer.drop(Outcome.NO_SLOT)

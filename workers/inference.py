@@ -82,6 +82,7 @@ class Inference:
             )
             if target is not None:
                 return target
+            self._worker.check_abandoned()
 
     def _report(self, error: Exception) -> None:
         self._errors += 1

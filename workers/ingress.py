@@ -10,10 +10,6 @@ from pipeline.topology import Ingress
 from pipeline.worker import Worker, WorkerRefused, run
 
 
-async def ingest_channel(worker: Worker, url: str, link: EncodedWriter) -> None:
-    await TrickleIngest(url, link, worker.stats, worker.info, worker.draining_event()).run()
-
-
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, Ingress)
@@ -22,12 +18,12 @@ def main(worker: Worker) -> None:
     if spec.source.trickle is not None:
         url = channel_url(spec.source.trickle, worker.boot.relay_url)
         worker.ready(url)
-        asyncio.run(ingest_channel(worker, url, link))
+        asyncio.run(TrickleIngest(url, link, worker).run())
     else:
         assert spec.source.file is not None
         worker.ready(spec.source.file)
         try:
-            ingest_file(spec.source.file, link, worker.stats, lambda: worker.draining, worker.wake_fd)
+            ingest_file(spec.source.file, link, worker)
         except MediaFileError as error:
             raise WorkerRefused(f"stages.{worker.boot.stage}.source.file: {error}") from error
     link.close()

@@ -40,9 +40,11 @@ class VideoDecoder:
         """
         if unit.codec is not self._codec:
             self._open(unit.codec)
-        if unit.loss is Loss.INSIDE or (unit.loss is Loss.BEFORE and not unit.key):
+        # To FFmpeg an empty packet means the end of the stream.
+        damaged = unit.loss is Loss.INSIDE or not unit.data
+        if damaged or (unit.loss is Loss.BEFORE and not unit.key):
             self._waiting = True
-        if unit.loss is Loss.INSIDE or (self._waiting and not unit.key):
+        if damaged or (self._waiting and not unit.key):
             self.skipped += 1
             return []
         packet = av.Packet(unit.data)

@@ -41,7 +41,7 @@ class TsFileSource:
         """Chunks from segment `start_segment` on. Raises MediaFileError where the file cannot be read on."""
         sink = _ChunkSink(self._start_segment)
         segmenter = Segmenter(TsMuxer(self.info.video or Codec.H264, self.info.audio, self.info.audio_channels), sink)
-        with MediaFile(self._path, self._min_seconds) as media:
+        with MediaFile(self._path, self._min_seconds, self._start_segment) as media:
             for unit, begins in self._from_start_segment(media):
                 if unit.is_video:
                     sink.due = max(sink.due, (unit.dts - FIRST_PTS) / CLOCK_HZ)
@@ -58,7 +58,7 @@ class TsFileSource:
         # Audio ahead of the video when the start segment begins belongs to it, as it does when all is written.
         ahead: deque[AccessUnit] = deque(maxlen=MAX_HELD_AUDIO)
         video_pts = 0
-        for unit in media.units(self._start_segment):
+        for unit in media.units():
             begins = starts.begins(unit)
             if starts.segment >= self._start_segment:
                 yield from ((audio, False) for audio in ahead)

@@ -40,10 +40,12 @@ _DEFAULT_FPS = 30.0
 class MediaFile:
     """An open media file; a context manager."""
 
-    def __init__(self, path: str | PathLike[str], gop_seconds: float = 1.0) -> None:
+    def __init__(self, path: str | PathLike[str], gop_seconds: float = 1.0, first_key: int = 0) -> None:
         """`gop_seconds` is the distance of key pictures where the video has to be transcoded.
 
-        Raises MediaFileError if `path` is missing, is a directory, is no media file or has no video.
+        Pictures to be transcoded that come before key picture `first_key` get empty data: a reader that skips them
+        need not wait for their encoding. Raises MediaFileError if `path` is missing, is a directory, is no media file
+        or has no video.
         """
         self.path = Path(path)
         self._container = _open(self.path)
@@ -51,10 +53,14 @@ class MediaFile:
         if not videos:
             self.close()
             raise MediaFileError(f"{self.path}: no video stream")
-        self._video = videos[0]
-        self._audio = next(iter(self._container.streams.audio), None)
-        self._origin = FIRST_PTS - _start(self._video)
-        self._gop_seconds = gop_seconds
+        self._origin = FIRST_PTS - _start(videos[0])
+        self._sources: dict[int, _UnitSource] = {}
+        video = self._sources[videos[0].index] = _video_source(videos[0], gop_seconds, first_key)
+        self.info = StreamInfo(video.codec)
+        sound = next((stream for stream in self._container.streams.audio if stream.codec_context is not None), None)
+        if sound is not None:
+            audio = self._sources[sound.index] = _audio_source(sound)
+            self.info = StreamInfo(video.codec, audio.codec, audio.channels)
 
     def __enter__(self) -> Self:
         return self
@@ -65,41 +71,28 @@ class MediaFile:
     def close(self) -> None:
         self._container.close()
 
-    def units(self, first_key: int = 0) -> Iterator[AccessUnit]:
+    def units(self) -> Iterator[AccessUnit]:
         """Access units in the order of the file, the first picture at FIRST_PTS; can be taken once.
 
-        Pictures that have to be transcoded and come before key picture `first_key` have empty data: a reader that
-        skips them need not wait for their encoding. Raises MediaFileError where the file cannot be read on.
+        Raises MediaFileError where the file cannot be read on.
         """
-        video: _UnitSource = _copied_video(self._video) or _TranscodedVideo(self._video, self._gop_seconds, first_key)
-        audio = _audio_source(self._audio)
-        streams = [self._video, *([self._audio] if audio is not None and self._audio is not None else [])]
         try:
-            for packet in self._container.demux(streams):
-                source = video if packet.stream is self._video else audio
-                if source is not None:
-                    yield from source.units(packet, self._origin)
+            for packet in self._container.demux([self._container.streams[index] for index in self._sources]):
+                yield from self._sources[packet.stream_index].units(packet, self._origin)
         except av.FFmpegError as error:
             raise MediaFileError(f"{self.path}: {error.strerror}") from error
 
-    @property
-    def info(self) -> StreamInfo:
-        """Codecs of the units that `units` gives."""
-        video = Codec.HEVC if _copied_video(self._video) and self._video.codec.name == "hevc" else Codec.H264
-        audio = _audio_source(self._audio)
-        if audio is None:
-            return StreamInfo(video)
-        return StreamInfo(video, audio.codec, audio.channels)
-
 
 class _UnitSource(Protocol):
+    @property
+    def codec(self) -> Codec:
+        """Codec of the units."""
+
     def units(self, packet: av.Packet, origin: int) -> Iterator[AccessUnit]:
         """Units of one container packet, or of the end of the stream if it is empty; `origin` is added to times."""
 
 
 class _AudioSource(_UnitSource, Protocol):
-    @property
-    def codec(self) -> Codec: ...
     @property
     def channels(self) -> int: ...
 
@@ -108,14 +101,13 @@ class _CopiedVideo:
     """H.264 or HEVC packets in Annex B form."""
 
     def __init__(self, stream: VideoStream, codec: Codec) -> None:
-        self._codec = codec
+        self.codec = codec
         self._filter: BitStreamFilterContext | None = None
         extradata = stream.codec_context.extradata or b""
-        self._headers = b""
         if extradata[:1] == bytes((_LENGTH_PREFIXED,)):
             self._filter = BitStreamFilterContext(_ANNEXB_FILTERS[codec], stream)
         self._step = round(CLOCK_HZ / _rate(stream))
-        self._next_dts = -FIRST_PTS
+        self._next_dts = 0
 
     def units(self, packet: av.Packet, origin: int) -> Iterator[AccessUnit]:
         if packet.size == 0:
@@ -130,7 +122,7 @@ class _CopiedVideo:
         self._next_dts = dts + self._step
         key = packet.is_keyframe
         for part in [packet] if self._filter is None else self._filter.filter(packet):
-            yield AccessUnit(self._codec, pts + origin, dts + origin, bytes(part), key)
+            yield AccessUnit(self.codec, pts + origin, dts + origin, bytes(part), key)
 
 
 class _TranscodedVideo:
@@ -272,14 +264,14 @@ def _is_moving(stream: VideoStream) -> bool:
     return not stream.disposition & Disposition.attached_pic and stream.codec_context is not None
 
 
-def _copied_video(stream: VideoStream) -> _CopiedVideo | None:
+def _video_source(stream: VideoStream, gop_seconds: float, first_key: int) -> _UnitSource:
     name = stream.codec_context.codec.canonical_name
-    return _CopiedVideo(stream, Codec(name)) if name in (Codec.H264, Codec.HEVC) else None
+    if name in (Codec.H264, Codec.HEVC):
+        return _CopiedVideo(stream, Codec(name))
+    return _TranscodedVideo(stream, gop_seconds, first_key)
 
 
-def _audio_source(stream: AudioStream | None) -> _AudioSource | None:
-    if stream is None or stream.codec_context is None:
-        return None
+def _audio_source(stream: AudioStream) -> _AudioSource:
     context = stream.codec_context
     name = context.codec.canonical_name
     if name == "opus" and context.channels <= _MAX_OPUS_CHANNELS:

@@ -87,15 +87,18 @@ class Mp4Recorder:
         audio = next((unit for unit in waiting if not unit.is_video), None)
         # PyAV sets the headers of a copied stream only from another stream: let libavformat find them in our TS.
         sample = io.BytesIO(_sample(video, audio))
+        output = av.open(str(self._part), "w", format="mp4")
         try:
             with av.open(sample, format="mpegts") as source:
-                self._output = av.open(str(self._part), "w", format="mp4")
-                self._streams[video.codec] = self._output.add_stream_from_template(source.streams.video[0])
+                self._streams[video.codec] = output.add_stream_from_template(source.streams.video[0])
                 if audio is not None:
-                    self._streams[audio.codec] = self._output.add_stream_from_template(source.streams.audio[0])
-                self._output.start_encoding()
-        except (av.FFmpegError, IndexError) as error:
+                    self._streams[audio.codec] = output.add_stream_from_template(source.streams.audio[0])
+                output.start_encoding()
+        except (av.FFmpegError, ValueError, IndexError) as error:
+            output.close()
+            self._part.unlink(missing_ok=True)
             raise MediaError(f"{self.path}: cannot record this stream: {error}") from error
+        self._output = output
         for unit in waiting:
             self._mux(unit)
 

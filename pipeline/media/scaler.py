@@ -111,7 +111,7 @@ class FrameScaler:
             graph.add("crop", crop),
             graph.add("scale", f"{size}:{colours}:out_range={source_range}"),
             graph.add("format", "yuv420p"),
-            graph.add("scale", f"{layout.width}:{layout.height}:flags=bilinear:{colours}:out_range=pc"),
+            graph.add("scale", f"{layout.width}:{layout.height}:flags=bilinear:{colours}"),
             graph.add("format", "rgb24"),
             sink,
         )

@@ -17,6 +17,7 @@ STUFFING_TRUST = 3
 # A timestamp that is missing is guessed from the step before it, unless that step was a jump.
 MAX_GUESSED_STEP = CLOCK_HZ
 
+_NEVER = -(1 << 62)
 _WRAP = 1 << 33
 
 
@@ -292,7 +293,7 @@ class _PesAssembler:
             self._gap = True
 
     def _distrust_stuffing(self) -> None:
-        self._trust = -MAX_PES_BYTES
+        self._trust = _NEVER
         self._closed_by_stuffing = False
 
     def _emit(self, units: list[AccessUnit]) -> None:

@@ -83,10 +83,20 @@ def test_a_unit_that_cannot_be_decoded_is_counted_and_waits_for_a_key_picture(pa
     assert out == [unit.pts for unit in units[:40] + units[60:]]
 
 
-def test_empty_units_are_survived():
+def test_an_empty_unit_is_damage_and_not_the_end(pattern, demux):
     decoder = VideoDecoder(64, 64)
-    assert decoder.decode(AccessUnit(Codec.H264, 0, 0, b"", True)) == []
+    units = demux(pattern()).video
+    units[30] = replace(units[30], data=b"")
+    assert sum(len(decoder.decode(unit)) for unit in units) == 90
+    assert (decoder.decode_errors, decoder.skipped) == (0, 30)
+
+
+def test_decoding_can_begin_anew_after_a_flush(pattern, demux):
+    decoder = VideoDecoder(64, 64)
+    units = demux(pattern(seconds=1)).video
     assert decoder.flush() == []
+    for _ in range(2):
+        assert sum(len(decoder.decode(unit)) for unit in units) + len(decoder.flush()) == 30
 
 
 def test_pictures_are_scaled_into_the_slot(pattern, demux, slot):

@@ -34,8 +34,9 @@ def decoded(units):
     return frames + decoder.flush()
 
 
-def test_each_picture_comes_out_of_the_call_that_took_it(picture):
-    encoder = VideoEncoder(128, 128, 30)
+@pytest.mark.parametrize("options", [{}, {"threads": 3}, {"bitrate": 300_000}, {"preset": "veryfast"}], ids=str)
+def test_each_picture_comes_out_of_the_call_that_took_it(picture, options):
+    encoder = VideoEncoder(128, 128, 30, **options)
     units = encode_all(encoder, picture, 40)
     assert encoder.flush() == []
     assert all(unit.dts == unit.pts for unit in units)
@@ -103,6 +104,7 @@ def test_a_view_of_shared_memory_is_taken_and_left_alone(picture):
     ("arguments", "message"),
     [
         ({"codec": "libx999"}, "libx999"),
+        ({"codec": "h264_nvenc", "preset": "superfast"}, "h264_nvenc"),
         ({"preset": "warp"}, "warp"),
         ({"options": {"no_such_option": "1"}}, "no_such_option"),
         ({"width": 127}, "127x128"),

@@ -86,3 +86,20 @@ def test_what_is_no_video_file_is_named(tmp_path):
     ):
         with pytest.raises(MediaFileError, match=message):
             MediaFile(path)
+
+
+def test_a_file_that_breaks_off_gives_what_there_is(tmp_path, demux):
+    path = tmp_path / "pattern.ts"
+    write_pattern(path, 192, 108, seconds=2)
+    path.write_bytes(path.read_bytes()[:-20_000])
+    with MediaFile(path) as file:
+        pictures = sum(unit.is_video for unit in file.units())
+    assert 20 < pictures < 60
+
+
+def test_a_file_without_times_is_counted_out_at_its_rate(tmp_path):
+    path = tmp_path / "raw.h264"
+    write_pattern(path, 192, 108, fps=25, seconds=1, audio=None, container="h264")
+    with MediaFile(path) as file:
+        times = [unit.pts for unit in file.units()]
+    assert times == [FIRST_PTS + n * 3600 for n in range(25)]

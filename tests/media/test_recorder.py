@@ -2,7 +2,8 @@ import av
 import msgspec
 import pytest
 
-from pipeline.media.access_unit import Loss
+from pipeline.media.access_unit import AccessUnit, Codec, Loss
+from pipeline.media.errors import MediaError
 from pipeline.media.recorder import Mp4Recorder
 from pipeline.media.verify import verify_recording
 
@@ -41,6 +42,24 @@ def test_without_a_key_picture_there_is_no_file(pattern, demux, tmp_path):
             recorder.write(unit)
     assert list(tmp_path.iterdir()) == []
     assert recorder.dropped == 29
+
+
+def test_a_stream_that_cannot_be_recorded_leaves_no_file(tmp_path):
+    recorder = Mp4Recorder(tmp_path / "out.mp4")
+    recorder.write(AccessUnit(Codec.H264, 0, 0, b"\0\0\0\1\x65 no picture", True))
+    with pytest.raises(MediaError, match="cannot record"):
+        recorder.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sound_that_comes_after_the_wait_is_dropped(pattern, demux, tmp_path):
+    source = demux(pattern())
+    with Mp4Recorder(tmp_path / "out.mp4") as recorder:
+        for unit in [*source.video, *source.audio]:
+            recorder.write(unit)
+    assert recorder.dropped == len(source.audio)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.audio
 
 
 def test_a_recording_begins_at_a_key_picture_and_leaves_damage_out(pattern, demux, tmp_path):

@@ -80,6 +80,15 @@ def test_audio_that_restarts_first_takes_the_video_along():
     assert video - audio == 500
 
 
+def test_video_that_an_audio_restart_leaves_far_behind_sets_its_own_origin():
+    timeline = Timeline()
+    before = play(timeline, 100 * CLOCK_HZ, 10)
+    timeline.audio(50 * CLOCK_HZ)
+    after = play(timeline, 45 * CLOCK_HZ, 10)
+    assert after[0] > before[-1]
+    assert [later - earlier for earlier, later in pairwise(after)] == [FRAME] * 9
+
+
 @given(st.integers(-(1 << 33), 1 << 33), st.integers(0, 1 << 33), st.integers(1, 60))
 def test_a_restarted_stage_gives_what_it_replays_the_same_times(offset, start, replayed):
     before = Timeline(offset)

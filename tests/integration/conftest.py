@@ -1,0 +1,32 @@
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.media.pattern import write_pattern
+from tests.integration.running import RunningPipeline, topology
+
+FPS = 30
+SECONDS = 5
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """5 s of numbered pictures at 30 fps with beeps: H.264 and AAC in MPEG-TS, a keyframe a second."""
+    path = tmp_path_factory.mktemp("source") / "source.ts"
+    write_pattern(path, 640, 360, FPS, SECONDS)
+    return path
+
+
+@pytest.fixture
+def launch(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., RunningPipeline]]:
+    """Starts pipelines of the test's own name: `launch(source, **changes)`; ends them with the test."""
+    name = "t-" + "".join(c if c.isalnum() else "-" for c in request.node.name)[-28:].strip("-")
+    with ExitStack() as stack:
+
+        def start(source: Path | None, *options: str, **changes: Any) -> RunningPipeline:
+            return stack.enter_context(RunningPipeline(topology(name, tmp_path, source, **changes), tmp_path, *options))
+
+        yield start

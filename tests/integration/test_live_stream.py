@@ -1,0 +1,99 @@
+"""A live stream through the real processes: what went in comes out, in order, counted, in sync."""
+
+import json
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.media.verify import verify_recording
+from tests.integration.conftest import FPS, SECONDS
+from tests.integration.running import RunningPipeline, topology
+
+FRAMES = FPS * SECONDS
+Launch = Callable[..., RunningPipeline]
+
+
+def test_every_frame_comes_out_once_in_order_with_sound_in_sync(launch: Launch, source: Path, tmp_path: Path) -> None:
+    pipeline = launch(source)
+
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    assert (frames.decoded, frames.delivered, frames.dropped, frames.in_flight) == (FRAMES, FRAMES, {}, 0)
+    report = verify_recording(tmp_path / "seen.mp4", FPS)
+    assert report.frames == FRAMES
+    assert (report.first_index, report.last_index) == (0, FRAMES - 1)
+    assert (report.out_of_order, report.duplicates, report.unreadable, report.missing) == (0, 0, 0, 0)
+    assert report.inverted == FRAMES, "every picture went through the processor"
+    assert len(report.audio_offsets_ms) >= SECONDS - 2
+    assert report.max_audio_offset_ms < 40
+    assert (tmp_path / "seen.png").stat().st_size > 1000
+
+
+def test_a_processor_slower_than_the_stream_gets_the_newest_frames(
+    launch: Launch, source: Path, tmp_path: Path
+) -> None:
+    pipeline = launch(
+        source,
+        links__raw__policy="latest",
+        stages__inference__processor={"callable": "tests.integration.odd_ops:slow", "params": {"seconds": 0.1}},
+    )
+
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    assert frames.balanced
+    assert frames.dropped.keys() == {"late"}
+    assert 0 < frames.delivered < FRAMES / 2
+    report = verify_recording(tmp_path / "seen.mp4", FPS)
+    assert (report.frames, report.out_of_order, report.duplicates) == (frames.delivered, 0, 0)
+    assert report.max_audio_offset_ms < 40
+
+
+def test_a_processor_that_raises_costs_the_frame_and_is_counted(launch: Launch, source: Path) -> None:
+    pipeline = launch(source, stages__inference__processor={"callable": "tests.integration.odd_ops:fails_sometimes"})
+
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    assert frames.balanced
+    assert frames.dropped.keys() == {"processor_error"}
+    assert FRAMES / 12 < frames.dropped["processor_error"] < FRAMES / 8
+    pipeline.wait_for('processor_error stage=inference problem="RuntimeError: the model did not like this picture"')
+
+
+def test_a_processor_that_gives_another_size_is_reported_and_not_shown(launch: Launch, source: Path) -> None:
+    pipeline = launch(source, stages__inference__processor={"callable": "tests.integration.odd_ops:wrong_size"})
+
+    assert pipeline.end() == 0, pipeline.log
+
+    assert pipeline.summary().frames.dropped == {"processor_error": FRAMES}
+    pipeline.wait_for(r"processor_error .*\(1, 128, 128, 3\); needed: float \(1, 256, 256, 3\)")
+
+
+def test_a_file_is_processed_whole_without_a_relay(launch: Launch, source: Path, tmp_path: Path) -> None:
+    stages = topology("unused", tmp_path, None)["stages"]
+    del stages["recorder"]
+    stages["ingress"]["source"] = {"file": str(source)}
+    stages["egress"]["sink"] = {"file": str(tmp_path / "result.ts")}
+
+    pipeline = launch(None, relay=None, stages=stages)
+
+    assert pipeline.end() == 0, pipeline.log
+    report = verify_recording(tmp_path / "result.ts", FPS)
+    assert (report.frames, report.missing, report.duplicates, report.out_of_order) == (FRAMES, 0, 0, 0)
+    assert report.max_audio_offset_ms < 40
+
+
+def test_the_api_tells_health_status_and_metrics(launch: Launch, source: Path) -> None:
+    pipeline = launch(source)
+    base = pipeline.url_of("api")
+    pipeline.wait_for("first_segment")
+
+    health = json.loads(urllib.request.urlopen(f"{base}/health").read())
+    status = json.loads(urllib.request.urlopen(f"{base}/status").read())
+    metrics = urllib.request.urlopen(f"{base}/metrics").read().decode()
+
+    assert health == {"status": "OK", "reasons": []}
+    assert {stage["stage"] for stage in status["stages"]} >= {"relay", "ingress", "decode", "inference", "egress"}
+    assert 'livepipe_stage_up{stage="inference"} 1.0' in metrics
