@@ -67,7 +67,7 @@ class StageProcess:
         return lines
 
     def usage(self) -> tuple[float, int]:
-        """CPU seconds used so far and resident bytes; the last known when the process is gone."""
+        """CPU seconds used so far and resident bytes; of a process that was reaped, what was known before."""
         with contextlib.suppress(psutil.Error):
             times = self._usage.cpu_times()
             self._usage_now = (times.user + times.system, self._usage.memory_info().rss)

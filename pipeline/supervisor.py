@@ -184,7 +184,8 @@ class Supervisor:
                 self._start(stage)
 
     def _wait(self) -> None:
-        soonest = min((s.revive_at for s in self._stages.values() if s.state == BACKOFF), default=float("inf"))
+        waiting = (s for s in self._stages.values() if s.state == BACKOFF and self._may_start(s))
+        soonest = min((stage.revive_at for stage in waiting), default=float("inf"))
         seconds = min(TICK_SECONDS, max(0.0, soonest - time.monotonic()))
         self._poller.poll(max(1, int(seconds * 1000)))
 
@@ -320,11 +321,11 @@ class Supervisor:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""
         process = stage.process
         assert process is not None
+        self._account(stage)
         code = process.wait()
         self._show_output(stage)
         self._ignore(process.pidfd)
         self._ignore(process.output_fd)
-        stage.cpu_before += process.usage()[0]
         process.close()
         stage.process = None
         if code == 0 and stage.finished:
@@ -385,7 +386,6 @@ class Supervisor:
                 self._reap()
         for stage in self._stages.values():
             if stage.process is not None:
-                self._sample_usage(stage, SAMPLE_SECONDS)
                 stage.process.kill()
                 self._end_by_force(stage)
         self._wiring.abandon()
@@ -393,6 +393,7 @@ class Supervisor:
 
     def _end_by_force(self, stage: SupervisedStage) -> None:
         assert stage.process is not None
+        self._account(stage)
         stage.process.wait()
         self._show_output(stage)
         stage.process.close()
@@ -436,14 +437,17 @@ class Supervisor:
         )
 
     def _sample_usage(self, stage: SupervisedStage, seconds: float) -> None:
-        if stage.process is None:
-            stage.cpu_percent = 0.0
-            return
-        cpu, rss = stage.process.usage()
-        total = stage.cpu_before + cpu
-        stage.cpu_percent = 100 * (total - stage.cpu_s) / seconds if self._sampled else 0.0
-        stage.cpu_s = total
-        stage.rss_bytes = rss or stage.rss_bytes
+        before = stage.cpu_s
+        if stage.process is not None:
+            cpu, rss = stage.process.usage()
+            stage.cpu_s = stage.cpu_before + cpu
+            stage.rss_bytes = rss or stage.rss_bytes  # A zombie has none.
+        stage.cpu_percent = 100 * (stage.cpu_s - before) / seconds if self._sampled else 0.0
+
+    def _account(self, stage: SupervisedStage) -> None:
+        """Take in what a dead process has used, while the kernel still knows."""
+        assert stage.process is not None
+        stage.cpu_s = stage.cpu_before = stage.cpu_before + stage.process.usage()[0]
 
     def _show_output(self, stage: SupervisedStage) -> None:
         assert stage.process is not None

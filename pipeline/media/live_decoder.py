@@ -22,6 +22,10 @@ _AUDIO_END = 2 * _BANK_WORDS
 
 _NO_VIDEO = -(1 << 62)
 
+_PAT_PACKETS = (b"\x47\x40\x00", b"\x47\x60\x00")
+"""How a segment starts whose sender made it to stand alone: a programme association table (ISO/IEC 13818-1, 2.4.4.3).
+What the segment before it left open is complete then, whatever its continuity counters say."""
+
 
 class Picture(NamedTuple):
     """A decoded frame and its time in 1/90000 s on the stream's timeline."""
@@ -80,14 +84,19 @@ class LiveDecoder:
             self._segment = segment
             if gap:
                 self._demuxer.discontinuity()
+            elif data.startswith(_PAT_PACKETS):
+                yield from self._flush_demuxer()
         for unit in self._demuxer.feed(data):
             yield from self._give(unit)
 
     def flush(self) -> Iterator[Picture | Sound]:
         """What is left at the end of the stream."""
+        yield from self._flush_demuxer()
+        yield from self._pictures(self._decoder.flush())
+
+    def _flush_demuxer(self) -> Iterator[Picture | Sound]:
         for unit in self._demuxer.flush():
             yield from self._give(unit)
-        yield from self._pictures(self._decoder.flush())
 
     def _give(self, unit: AccessUnit) -> Iterator[Picture | Sound]:
         if unit.is_video:

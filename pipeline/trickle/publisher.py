@@ -281,7 +281,8 @@ class SegmentWriter:
         self._seq = seq
         self._connection = connection
         self._kept: list[bytes] | None = []
-        self._size = 0
+        self.size = 0
+        """Bytes handed to `write` so far."""
         self._closed = False
         self._error: TrickleError | None = None
 
@@ -331,7 +332,7 @@ class SegmentWriter:
             except TrickleConnectionError as again:
                 raise self._fail(again) from again
         # A server that had closed the segment takes nothing and still answers 200: this header alone tells.
-        if reply.status != 200 or (self._size and reply.closes):
+        if reply.status != 200 or (self.size and reply.closes):
             raise self._fail(self._refusal(reply))
         self._kept = None
         self._publisher._settle(self, lost=False)
@@ -347,10 +348,10 @@ class SegmentWriter:
         self._publisher._settle(self, lost=True)
 
     def _keep(self, data: Buffer) -> None:
-        self._size += len(data)
+        self.size += len(data)
         if self._kept is None:
             return
-        if self._size > self._publisher.max_retry_bytes:
+        if self.size > self._publisher.max_retry_bytes:
             self._kept = None
         else:
             self._kept.append(bytes(data))

@@ -190,6 +190,7 @@ class TrickleSink:
     async def _send_all(self, publisher: TricklePublisher) -> None:
         """Segment after segment until the sink is closed. The reply to one is awaited while the next is being sent."""
         confirming: asyncio.Task[None] | None = None
+        unconfirmed: _QueuedSegment | None = None
         try:
             while (segment := await self._next_segment()) is not None:
                 try:
@@ -202,11 +203,15 @@ class TrickleSink:
                 if confirming is not None:
                     await confirming
                 confirming = asyncio.create_task(self._confirm(writer, segment)) if sent else None
+                unconfirmed = segment
             if confirming is not None:
                 await confirming
         finally:
-            if confirming is not None:
+            if confirming is not None and unconfirmed is not None and not confirming.done():
                 confirming.cancel()
+                # Here, because a task that is cancelled before its first step does not get to count anything.
+                with self._lock:
+                    self._lose(unconfirmed)
 
     async def _next_segment(self) -> "_QueuedSegment | None":
         while True:

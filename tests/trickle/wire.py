@@ -1,7 +1,7 @@
 """A raw HTTP/1.1 client and a proxy that breaks connections: what tests need to see and disturb the wire itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -12,6 +12,12 @@ class Head(NamedTuple):
     status: int
     reason: str
     headers: dict[str, str]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that nobody tells: the inside of a relay or of a thread."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.002)
 
 
 class Raw:
@@ -143,3 +149,34 @@ async def proxy(upstream: int) -> AsyncIterator[Proxy]:
     finally:
         server.close()
         between.cut()
+
+
+class Scripted:
+    """A listener whose connections a test answers by hand, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._accepted: asyncio.Queue[Raw] = asyncio.Queue()
+
+    async def __aenter__(self) -> "Scripted":
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._accepted.put_nowait(Raw(reader, writer))
+
+        self._server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def request(self) -> tuple[Raw, str, Head]:
+        """The next connection and the request on it, up to the end of its head."""
+        raw = await self._accepted.get()
+        line = (await raw.reader.readline()).decode().strip()
+        fields = (await raw.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        pairs = (field.split(":", 1) for field in fields if field)
+        return raw, line, Head(0, "", {name.lower(): value.strip() for name, value in pairs})
+
+
+def url(port: int, name: str = "a") -> str:
+    return f"http://127.0.0.1:{port}/{name}"

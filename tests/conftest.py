@@ -1,0 +1,74 @@
+"""Real descriptors, sockets and directories for the tests of everything that processes share."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pipeline.memory.slab import create_slab
+from pipeline.memory.slot_table import link_bytes
+from pipeline.messages import FrameFormat, LinkBoot
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's name: a UNIX address has 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="lp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def open_context() -> Iterator[Callable[[], zmq.Context]]:
+    """Makes ZeroMQ contexts, one for each process that a test plays."""
+    contexts: list[zmq.Context] = []
+
+    def make() -> zmq.Context:
+        contexts.append(zmq.Context())
+        return contexts[-1]
+
+    yield make
+    for context in contexts:
+        context.destroy(linger=0)
+
+
+@pytest.fixture
+def context(open_context: Callable[[], zmq.Context]) -> zmq.Context:
+    return open_context()
+
+
+@pytest.fixture
+def wake_fd() -> Iterator[int]:
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def slab_fd() -> Iterator[Callable[[int], int]]:
+    """slab_fd(nbytes) -> descriptor of a new slab."""
+    fds: list[int] = []
+
+    def make(nbytes: int) -> int:
+        fds.append(create_slab("test", nbytes))
+        return fds[-1]
+
+    yield make
+    for fd in fds:
+        os.close(fd)
+
+
+@pytest.fixture
+def link_boot(slab_fd: Callable[[int], int], short_dir: Path) -> Callable[..., LinkBoot]:
+    """link_boot(policy, slots) -> a link of 16x16 frames with real memory and real endpoints."""
+
+    def make(policy: str = "block", slots: int = 3) -> LinkBoot:
+        form = FrameFormat(16, 16)
+        fd = slab_fd(link_bytes(slots, form.nbytes))
+        return LinkBoot("raw", fd, slots, policy, form, f"ipc://{short_dir}/ready", f"ipc://{short_dir}/free")
+
+    return make

@@ -1,0 +1,232 @@
+"""The sink as an encode loop uses it: from a thread without an event loop, against relays that come and go."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pipeline.trickle import TrickleSink
+from pipeline.trickle.server import RunningServer, serve
+from tests.trickle.wire import Scripted, url
+
+MIB = 1024 * 1024
+
+
+class Relay:
+    """A relay in a thread of its own, since these tests are synchronous like the callers of a sink."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test-relay")
+        self._thread.start()
+        self.server: RunningServer = self.run(serve("127.0.0.1", port))
+        self.port = self.server.port
+
+    def run(self, work: Awaitable):  # type: ignore[no-untyped-def, type-arg]
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def stop(self) -> None:
+        if self._loop.is_closed():
+            return
+        self.run(self.server.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def channel(self):  # type: ignore[no-untyped-def]
+        return self.server.trickle.channels.get("a")
+
+    def content(self, seq: int) -> bytes:
+        channel = self.channel()
+        segment = channel.find(seq) if channel else None
+        return b"".join(segment.chunks) if segment and segment.closed else b""
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    relay = Relay()
+    yield relay
+    relay.stop()
+
+
+@contextmanager
+def scripted() -> Iterator[Scripted]:
+    """A listener that accepts connections and never reads them nor answers."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="test-listener")
+    thread.start()
+    server = Scripted()
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(5)
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+    """Wait for what the other thread does."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.002)
+
+
+def write_segment(sink: TrickleSink, *pieces: bytes) -> None:
+    sink.begin_segment()
+    for piece in pieces:
+        sink.write(piece)
+    sink.end_segment()
+
+
+def sink_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "trickle-sink"]
+
+
+def test_segments_are_delivered_whole_and_counted_once_confirmed(relay: Relay) -> None:
+    with TrickleSink(url(relay.port), "video/x-test") as sink:
+        for seq in range(4):
+            write_segment(sink, b"%d-" % seq, b"end")
+        until(lambda: sink.segments_sent == 4)
+
+        assert [relay.content(seq) for seq in range(4)] == [b"0-end", b"1-end", b"2-end", b"3-end"]
+        assert (sink.bytes_sent, sink.segments_lost, sink.queued_bytes, sink.error) == (20, 0, 0, None)
+        assert relay.channel().content_type == "video/x-test"
+
+
+def test_bytes_are_sent_before_their_segment_ends(relay: Relay) -> None:
+    with TrickleSink(url(relay.port)) as sink:
+        sink.begin_segment()
+        sink.write(b"early")
+
+        until(lambda: relay.channel() and relay.channel().size == 5)
+
+
+def test_close_sends_what_is_queued_removes_the_channel_and_joins_the_thread(relay: Relay) -> None:
+    sink = TrickleSink(url(relay.port))
+    sink.begin_segment()
+    sink.write(bytes(3 * MIB))
+
+    sink.close()
+    sink.close()
+
+    assert (sink.segments_sent, sink.segments_lost, sink.bytes_sent) == (1, 0, 3 * MIB)
+    assert relay.channel() is None
+    assert sink_threads() == []
+
+
+def test_a_successor_goes_on_at_the_next_number(relay: Relay) -> None:
+    first = TrickleSink(url(relay.port))
+    write_segment(first, b"zero")
+    until(lambda: first.segments_sent == 1)
+    with TrickleSink(url(relay.port)) as successor:
+        write_segment(successor, b"one")
+
+        until(lambda: successor.segments_sent == 1)
+        assert relay.content(1) == b"one"
+    first.close()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_relay_that_restarts_costs_counted_segments_and_the_stream_goes_on(relay: Relay, waits: bool) -> None:
+    with TrickleSink(url(relay.port)) as sink:
+        write_segment(sink, b"before")
+        until(lambda: sink.segments_sent == 1)
+        sink.begin_segment()
+        sink.write(b"cut ")
+        until(lambda: relay.channel().size > len(b"before"))
+        relay.stop()
+        if waits:
+            sink.write(b"short")
+            until(lambda: sink.error is not None)
+            for _ in range(100):
+                write_segment(sink, bytes(MIB))
+            assert sink.queued_bytes < 4 * MIB
+        back = Relay(relay.port)
+        try:
+            written = 102 if waits else 2
+
+            def delivered() -> bool:
+                nonlocal written
+                write_segment(sink, b"after")
+                written += 1
+                time.sleep(0.02)
+                return sink.segments_sent > 1
+
+            until(delivered)
+            until(lambda: sink.queued_bytes == 0)
+            until(lambda: sink.segments_sent + sink.segments_lost == written)
+            assert back.content(back.channel().latest - 1) == b"after"
+            assert sink.error is None
+            assert sink.segments_lost >= 1
+        finally:
+            sink.close()
+            back.stop()
+
+
+def test_over_the_bound_the_rest_of_the_segment_is_discarded_and_counted() -> None:
+    with scripted() as stuck:
+        sink = TrickleSink(url(stuck.port), max_buffer_bytes=MIB)
+        sink.begin_segment()
+        sink.write(bytes(MIB // 4))
+        assert not sink.congested
+        sink.write(bytes(MIB // 2))
+        assert sink.congested
+        for _ in range(100):
+            sink.write(bytes(MIB // 2))
+            assert sink.queued_bytes <= MIB
+        assert sink.segments_lost == 1
+        assert not sink.congested
+
+        sink.begin_segment()
+        sink.write(bytes(MIB // 4))
+        started = time.monotonic()
+        sink.close(drain_timeout=0.1)
+
+    assert time.monotonic() - started < 2
+    assert (sink.segments_sent, sink.segments_lost, sink.queued_bytes) == (0, 2, 0)
+    assert sink_threads() == []
+
+
+def test_empty_segments_cannot_pile_up_either() -> None:
+    with scripted() as stuck:
+        sink = TrickleSink(url(stuck.port), max_buffer_bytes=MIB)
+        for _ in range(5000):
+            write_segment(sink)
+
+        assert sink.queued_bytes <= MIB
+        sink.close(drain_timeout=0)
+    assert sink.segments_lost == 5000
+
+
+def test_without_a_relay_the_error_says_so_and_nothing_waits() -> None:
+    relay = Relay()
+    relay.stop()
+    sink = TrickleSink(url(relay.port))
+    until(lambda: sink.error is not None)
+    started = time.monotonic()
+    for _ in range(50):
+        write_segment(sink, bytes(100_000))
+
+    assert time.monotonic() - started < 1
+    assert f"127.0.0.1:{relay.port}/a" in str(sink.error)
+    assert sink.queued_bytes < MIB
+    sink.close(drain_timeout=0)
+    assert sink.segments_lost == 50
+
+
+def test_writing_outside_a_segment_is_a_mistake(relay: Relay) -> None:
+    with TrickleSink(url(relay.port)) as sink, pytest.raises(ValueError, match="begin_segment"):
+        sink.write(b"x")
+
+
+def test_a_bad_url_is_refused_before_a_thread_starts() -> None:
+    with pytest.raises(ValueError, match="not a trickle channel URL"):
+        TrickleSink("nonsense")
+
+    assert sink_threads() == []
