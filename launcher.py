@@ -1,7 +1,9 @@
 """The command line: run a topology, check one, draw one."""
 
 import argparse
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from rich.console import Console
 from pipeline.display import Terminal, frame_text, stage_table
 from pipeline.run_dir import AlreadyRunning, RunDir
 from pipeline.supervisor import Supervisor
-from pipeline.topology import Ingress, Publisher, Topology
+from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology
 from pipeline.wiring import PortInUse, Wiring
 
@@ -96,12 +98,23 @@ def _graph(options: argparse.Namespace) -> int:
         carries = f"{spec.slots} slots, {spec.policy}" if topology.carries_frames(link) else "encoded"
         print(f"  {topology.producer_of(link)} -- {link}: {carries} --> {topology.consumer_of(link)}")
     for name, stage in topology.stages.items():
-        for end, arrow in (("source", "{channel} --> {name}"), ("sink", "{name} --> {channel}")):
-            address = getattr(stage, end, None)
-            for kind in ("trickle", "file"):
-                if target := getattr(address, kind, None):
-                    print("  " + arrow.format(name=name, channel=f'{kind}:{target}(["{kind} {target}"])'))
+        for outside, inwards in _outside(stage):
+            shape = f'{re.sub(r"[^A-Za-z0-9]", "_", outside)}(["{outside}"])'
+            print(f"  {shape} --> {name}" if inwards else f"  {name} --> {shape}")
     return EXIT_OK
+
+
+def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:
+    """What a stage reads (True) and writes (False) outside of the links."""
+    match stage:
+        case Ingress(source=end):
+            yield str(end.trickle or end.file), True
+        case Egress(sink=end):
+            yield from ((target, False) for target in (end.trickle, end.file) if target)
+        case Publisher(file=file, channel=channel):
+            yield from ((file, True), (channel, False))
+        case Recorder(file=file, channel=channel):
+            yield from ((channel, True), (file, False))
 
 
 def _load(options: argparse.Namespace) -> Topology:
@@ -124,9 +137,13 @@ def _with_input(topology: Topology, file: Path | None) -> Topology:
         return topology
     if not file.is_file():
         raise TopologyFileError(f"--input {file}: no such file")
-    name = topology.stage_of(Publisher) or topology.stage_of(Ingress)
     raw = msgspec.to_builtins(topology)
-    raw["stages"][name]["source"] = {"file": str(file)}
+    if (publisher := topology.stage_of(Publisher)) is not None:
+        raw["stages"][publisher]["file"] = str(file)
+    else:
+        raw["stages"][topology.stage_of(Ingress)]["source"] = {"file": str(file)}
+        for link in raw["links"].values():
+            link["policy"] = "block"
     return msgspec.convert(raw, Topology)
 
 

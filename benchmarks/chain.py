@@ -100,7 +100,7 @@ def _live(source: Path) -> dict[str, Any]:
     demo |= {"name": "bench", "relay": {"port": 0}, "api": None}
     del demo["stages"]["recorder"]
     demo["links"]["raw"]["policy"] = "block"
-    demo["stages"]["publisher"]["source"]["file"] = str(source)
+    demo["stages"]["publisher"]["file"] = str(source)
     demo["stages"]["inference"]["processor"] = {"callable": "pipeline.processors.torch_ops:invert", "threads": 1}
     demo["stages"]["egress"]["encoder"]["preset"] = PRESET
     return demo

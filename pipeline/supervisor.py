@@ -407,6 +407,8 @@ class Supervisor:
         states = {stage.state for stage in self._stages.values()}
         if FAILED in states:
             return "DEGRADED"
+        if states == {FINISHED}:
+            return "FINISHED"
         if self._draining_since is not None:
             return "DRAINING"
         if STARTING in states or BACKOFF in states:

@@ -184,15 +184,15 @@ class Egress(Stage, tag="egress", kw_only=True, frozen=True):
 class Publisher(Stage, tag="publisher", kw_only=True, frozen=True):
     """Plays a file live into a trickle channel, as a camera would: a source to try a pipeline with."""
 
-    source: Source
-    sink: Sink
+    file: str
+    channel: str
 
 
 class Recorder(Stage, tag="recorder", kw_only=True, frozen=True):
-    """Subscribes to a channel as a viewer would and keeps what it saw: an mp4, and a still of `compare` (a channel)
-    beside the recorded one."""
+    """Subscribes to `channel` as a viewer would and keeps what it saw in `file`, an mp4; in `still`, a PNG of one
+    moment of the channel `compare` beside the same moment of `channel`."""
 
-    source: Source
+    channel: str
     file: str
     still: str | None = None
     compare: str | None = None
@@ -299,8 +299,19 @@ def _check_links(topology: Topology) -> None:
                 raise TopologyError(
                     f"links.{link}", f"this link has no {role}; name it as the {end} of a stage or remove it"
                 )
+    _check_policies(topology)
     for consumer, producer in ((Decode, Ingress), (Inference, Decode), (Egress, Inference)):
         _check_joined(topology, consumer, producer)
+
+
+def _check_policies(topology: Topology) -> None:
+    """A file is processed whole; a reader that skips would drop most of it, since nothing paces the file."""
+    ingress = next(stage for stage in topology.stages.values() if isinstance(stage, Ingress))
+    for name, link in topology.links.items():
+        if ingress.source.file is not None and link.policy == "latest":
+            raise TopologyError(
+                f"links.{name}.policy", "the source is a file, which is processed whole; allowed: block"
+            )
 
 
 def _check_joined(topology: Topology, consumer: type[Stage], producer: type[Stage]) -> None:
@@ -331,6 +342,7 @@ def _channels(topology: Topology) -> list[tuple[str, str]]:
             channel = getattr(getattr(stage, end, None), "trickle", None)
             if channel is not None:
                 found.append((f"stages.{name}.{end}.trickle", channel))
-        if isinstance(stage, Recorder) and stage.compare is not None:
-            found.append((f"stages.{name}.compare", stage.compare))
+        for key in ("channel", "compare"):
+            if (channel := getattr(stage, key, None)) is not None:
+                found.append((f"stages.{name}.{key}", channel))
     return found

@@ -16,15 +16,12 @@ async def publish_until_drained(worker: Worker, path: str, url: str) -> None:
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, Publisher)
-    path, channel = spec.source.file, spec.sink.trickle
-    assert path is not None
-    assert channel is not None
-    url = channel_url(channel, worker.boot.relay_url)
-    worker.ready(f"{path} to {url}")
+    url = channel_url(spec.channel, worker.boot.relay_url)
+    worker.ready(f"{spec.file} to {url}")
     try:
-        asyncio.run(publish_until_drained(worker, path, url))
+        asyncio.run(publish_until_drained(worker, spec.file, url))
     except MediaFileError as error:
-        raise WorkerRefused(f"stages.{worker.boot.stage}.source.file: {error}") from error
+        raise WorkerRefused(f"stages.{worker.boot.stage}.file: {error}") from error
 
 
 if __name__ == "__main__":

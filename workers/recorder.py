@@ -16,9 +16,8 @@ async def watch_until_drained(worker: Worker, viewer: Viewer, compare: str | Non
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, Recorder)
-    assert spec.source.trickle is not None
     relay = worker.boot.relay_url
-    url = channel_url(spec.source.trickle, relay)
+    url = channel_url(spec.channel, relay)
     path = Path(spec.file)
     path.parent.mkdir(parents=True, exist_ok=True)
     viewer = Viewer(url, path, worker.stats, worker.info)

@@ -33,7 +33,7 @@ def topology(name: str, out: Path, source: Path | None, **changes: Any) -> dict[
     if source is None:
         del demo["stages"]["publisher"]
     else:
-        demo["stages"]["publisher"]["source"]["file"] = str(source)
+        demo["stages"]["publisher"]["file"] = str(source)
     for dotted, value in changes.items():
         section = demo
         *parents, last = dotted.split("__")

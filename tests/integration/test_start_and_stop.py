@@ -123,7 +123,7 @@ def test_a_missing_input_file_ends_the_run_with_its_key(launch: Launch, tmp_path
     pipeline = launch(tmp_path / "nothing.mp4")
 
     assert pipeline.end() == 2
-    pipeline.wait_for("stages.publisher.source.file: .*nothing.mp4")
+    pipeline.wait_for("stages.publisher.file: .*nothing.mp4")
     assert "Traceback" not in pipeline.log
 
 
