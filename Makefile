@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+PEER_VENV := .venv-pytrickle
+PEER_STAMP := $(PEER_VENV)/.installed
 
 .PHONY: demo test lint bench chaos setup clean
 
@@ -13,6 +15,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
 	touch $@
 
+# pytrickle pins an old av, so it lives in an environment of its own; only the interoperability tests use it.
+$(PEER_STAMP): constraints.txt
+	$(PYTHON) -m venv $(PEER_VENV)
+	$(PEER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt) \
+		pytrickle==0.1.6 --only-binary av
+	touch $@
+
 demo: $(STAMP)
 	$(PY) examples/demo.py
 
@@ -21,7 +30,7 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test: lint
+test: lint $(PEER_STAMP)
 	$(PY) -m pytest -m "not chaos"
 
 bench: $(STAMP)
@@ -31,4 +40,4 @@ chaos: $(STAMP)
 	$(PY) -m pytest -m chaos
 
 clean:
-	rm -rf $(VENV) .venv-pytrickle build out *.egg-info
+	rm -rf $(VENV) $(PEER_VENV) build out *.egg-info

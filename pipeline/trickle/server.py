@@ -33,7 +33,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class TrickleServer:
-    """The routes of one relay, and the sweep of idle channels. `create_app` and `serve` put it to work."""
+    """The routes of one relay, and the sweep of idle channels. `serve` puts it to work."""
 
     def __init__(self, limits: RelayLimits, *, autocreate: bool = True) -> None:
         self.limits = limits
@@ -254,11 +254,6 @@ class RunningServer:
         # One turn of the loop, so that whoever waited is answered before connections are closed.
         await asyncio.sleep(0)
         await self._runner.cleanup()
-
-
-def create_app(limits: RelayLimits | None = None, *, autocreate: bool = True, base_path: str = "/") -> web.Application:
-    """The relay as an application, to be mounted or served. `autocreate`: whether clients may create channels."""
-    return _build_app(TrickleServer(limits or RelayLimits(), autocreate=autocreate), base_path)
 
 
 async def serve(

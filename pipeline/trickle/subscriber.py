@@ -157,6 +157,9 @@ class TrickleSubscriber:
                 connection.close()
                 await retries.wait(error)
                 continue
+            except asyncio.CancelledError:
+                connection.close()
+                raise
             actual = reply.number("lp-trickle-seq")
             seq = seq if actual is None else actual
             if first:
@@ -174,6 +177,9 @@ class TrickleSubscriber:
                 pass
         except TrickleConnectionError:
             connection.close()
+        except asyncio.CancelledError:
+            connection.close()
+            raise
         else:
             self._pool.release(connection)
 
@@ -182,7 +188,10 @@ class TrickleSubscriber:
 
 
 class SegmentReader:
-    """One segment being read, live. Made by `TrickleSubscriber.next`; used by one task at a time."""
+    """One segment being read, live. Made by `TrickleSubscriber.next`; used by one task at a time.
+
+    Read it to its end or close it: until then it holds a connection.
+    """
 
     def __init__(
         self,

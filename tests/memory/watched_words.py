@@ -28,7 +28,7 @@ class WatchedWords:
     """Stands in for the memoryview of a table."""
 
     def __init__(self, words: memoryview, life: Life) -> None:
-        self._words = words
+        self.plain = words
         self.life = life
         self.loads = 0
         self.overtake_at = -1
@@ -38,16 +38,17 @@ class WatchedWords:
         if self.loads == self.overtake_at:
             self.overtake()
         self.loads += 1
-        return self._words[index]
+        return self.plain[index]
 
     def __setitem__(self, index: int, value: int) -> None:
         self.life.store()
-        self._words[index] = value
+        self.plain[index] = value
 
 
 def watch(table: SlotTable, life: Life | None = None) -> WatchedWords:
-    """Put `table` under watch."""
-    words = WatchedWords(table._words, life or Life())
+    """Put `table` under watch, in the place of a watch before."""
+    plain = table._words
+    words = WatchedWords(plain.plain if isinstance(plain, WatchedWords) else plain, life or Life())
     table._words = words
     for slot in table.slots:
         slot._words = words

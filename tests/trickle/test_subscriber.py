@@ -111,6 +111,30 @@ async def test_a_reader_that_fell_behind_jumps_forward_and_says_so(relay: Runnin
         assert (second.seq(), await whole(second)) == (9, b"nine")
 
 
+async def test_the_next_segment_is_asked_for_as_soon_as_this_one_has_a_byte_and_not_before() -> None:
+    async with Scripted() as server, TrickleSubscriber(url(server.port), 0) as subscriber:
+        reading = asyncio.create_task(subscriber.next())
+        raw, _, _ = await server.request()
+        await asyncio.sleep(0.02)
+        assert server.waiting == 0
+
+        await raw.send(ok(0, "first byte", size=100))
+        await reading
+        _, line, _ = await server.request()
+
+        assert line.split()[1] == "/a/1"
+
+
+async def test_many_segments_are_read_over_at_most_two_connections(relay: RunningServer) -> None:
+    write(relay, 0, b"x")
+    async with proxy(relay.port) as between, TrickleSubscriber(url(between.port), 0) as subscriber:
+        for seq in range(1, 20):
+            assert await whole(await subscriber.next()) == b"x"
+            write(relay, seq, b"x")
+
+        assert between.opened <= 2
+
+
 async def test_a_server_that_is_one_behind_is_waited_for_and_nothing_is_replayed() -> None:
     async with Scripted() as server, TrickleSubscriber(url(server.port), 5) as subscriber:
         reading = asyncio.create_task(subscriber.next())

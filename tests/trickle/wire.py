@@ -149,6 +149,7 @@ async def proxy(upstream: int) -> AsyncIterator[Proxy]:
     finally:
         server.close()
         between.cut()
+        await asyncio.sleep(0)
 
 
 class Scripted:
@@ -157,10 +158,12 @@ class Scripted:
     def __init__(self) -> None:
         self.port = 0
         self._accepted: asyncio.Queue[Raw] = asyncio.Queue()
+        self._all: list[Raw] = []
 
     async def __aenter__(self) -> "Scripted":
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._accepted.put_nowait(Raw(reader, writer))
+            self._all.append(Raw(reader, writer))
+            self._accepted.put_nowait(self._all[-1])
 
         self._server = await asyncio.start_server(accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -168,6 +171,14 @@ class Scripted:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for raw in self._all:
+            raw.close()
+        await asyncio.sleep(0)
+
+    @property
+    def waiting(self) -> int:
+        """Connections that no request was taken from yet."""
+        return self._accepted.qsize()
 
     async def request(self) -> tuple[Raw, str, Head]:
         """The next connection and the request on it, up to the end of its head."""

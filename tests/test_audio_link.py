@@ -1,0 +1,93 @@
+import pytest
+
+from pipeline.audio_link import MAX_QUEUED_PACKETS, AudioReader, AudioWriter
+from pipeline.messages import AudioFormat, AudioPacket
+
+AAC = AudioFormat("aac", 2)
+OPUS = AudioFormat("opus", 1)
+
+
+@pytest.fixture
+def endpoint(short_dir):
+    return f"ipc://{short_dir}/audio"
+
+
+@pytest.fixture
+def writer(open_context, endpoint):
+    writer = AudioWriter(endpoint, open_context())
+    yield writer
+    writer._socket.set(17, 0)  # ZMQ_LINGER: nobody may be there to take the rest.
+    writer.close()
+
+
+def read(reader, count):
+    heard = []
+    while len(heard) < count:
+        reader._socket.poll()
+        heard += reader.read()
+    return heard
+
+
+def test_formats_and_packets_arrive_in_order(open_context, endpoint, writer):
+    reader = AudioReader(endpoint, open_context())
+    writer.announce(AAC)
+    writer.write(1920, b"one")
+    writer.write(3840, b"two")
+    assert read(reader, 3) == [AAC, AudioPacket(1920, b"one"), AudioPacket(3840, b"two")]
+    assert writer.dropped == 0
+
+
+def test_a_format_is_announced_when_it_changes_and_only_then(open_context, endpoint, writer):
+    reader = AudioReader(endpoint, open_context())
+    for form in (AAC, AAC, OPUS, OPUS, AAC):
+        writer.announce(form)
+    writer.write(0, b"end")
+    assert read(reader, 4) == [AAC, OPUS, AAC, AudioPacket(0, b"end")]
+
+
+def test_reading_does_not_wait(open_context, endpoint):
+    assert list(AudioReader(endpoint, open_context()).read()) == []
+
+
+def test_a_writer_may_be_there_before_its_reader(open_context, endpoint, writer):
+    writer.announce(AAC)
+    writer.write(0, b"early")
+    assert read(AudioReader(endpoint, open_context()), 2) == [AAC, AudioPacket(0, b"early")]
+
+
+def test_a_successor_of_the_reader_is_told_the_format_again(open_context, endpoint, writer):
+    first_life = open_context()
+    writer.announce(OPUS)
+    assert read(AudioReader(endpoint, first_life), 1) == [OPUS]
+    first_life.destroy(linger=0)
+    reader = AudioReader(endpoint, open_context())
+    writer.repeat_format()
+    writer.write(7, b"next")
+    assert read(reader, 2) == [OPUS, AudioPacket(7, b"next")]
+
+
+def test_there_is_nothing_to_repeat_before_the_first_format(open_context, endpoint, writer):
+    reader = AudioReader(endpoint, open_context())
+    writer.repeat_format()
+    writer.write(7, b"x")
+    assert read(reader, 1) == [AudioPacket(7, b"x")]
+
+
+@pytest.mark.timeout(20)
+def test_what_nobody_takes_is_dropped_and_counted(writer):
+    total = 2 * MAX_QUEUED_PACKETS
+    for i in range(total):
+        writer.write(i, b"x")
+    assert writer.dropped == total - MAX_QUEUED_PACKETS
+
+
+def test_a_format_that_did_not_fit_is_announced_again(open_context, endpoint, writer):
+    for i in range(MAX_QUEUED_PACKETS):
+        writer.write(i, b"x")
+    writer.announce(AAC)
+    assert writer.dropped == 1
+    reader = AudioReader(endpoint, open_context())
+    read(reader, MAX_QUEUED_PACKETS)
+    writer.announce(AAC)
+    writer.write(0, b"end")
+    assert read(reader, 2) == [AAC, AudioPacket(0, b"end")]

@@ -1,0 +1,440 @@
+"""Both ends of a frame link over real memory and real sockets."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import msgspec
+import pytest
+
+from pipeline.doorbell import BellRinger
+from pipeline.link import BlockReader, LatestReader, LinkWriter, open_reader
+from pipeline.memory.slab import Slab
+from pipeline.memory.slot_table import FREE, IN_USE, READY, Outcome, SupervisorTable
+from pipeline.messages import Descriptor, LinkBoot
+
+CONSUME = """
+import os, sys, msgspec, zmq
+from pipeline.link import open_reader
+from pipeline.memory.slot_table import Outcome
+from pipeline.messages import LinkBoot
+
+boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
+reader = open_reader(boot, zmq.Context(), owner=1, wake_fd=os.eventfd(0, os.EFD_NONBLOCK))
+while True:
+    slot = reader.take(1.0)
+    if slot is not None:
+        print(slot.seq, flush=True)
+        if not sys.stdin.readline():
+            break
+        reader.release(slot, Outcome.DELIVERED)
+"""
+"""Prints each frame that it takes, and holds it until told to go on."""
+
+PRODUCE = """
+import os, sys, msgspec, zmq
+from pipeline.link import LinkWriter
+from pipeline.messages import LinkBoot
+
+boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
+writer = LinkWriter(boot, zmq.Context(), stream="main", owner=1, wake_fd=os.eventfd(0, os.EFD_NONBLOCK))
+for line in sys.stdin:
+    seq = writer.table.next_seq()
+    slot = writer.acquire(seq=seq, pts=seq, epoch=0, arrived_ns=0, wait_seconds=60)
+    slot.data[:] = bytes([seq]) * len(slot.data)
+    if line == "publish\\n":
+        writer.publish(slot)
+    print(seq, flush=True)
+"""
+"""For each line begins a frame, and publishes it when the line says so."""
+
+
+class Process:
+    """A real process at one end of a link."""
+
+    def __init__(self, code: str, boot: LinkBoot) -> None:
+        command = [sys.executable, "-c", code, msgspec.msgpack.encode(boot).hex()]
+        self.process = subprocess.Popen(
+            command, pass_fds=[boot.fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def tell(self, line: str) -> None:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> int:
+        return int(self.process.stdout.readline())
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def make(code, boot):
+        processes.append(Process(code, boot))
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        if process.process.poll() is None:
+            process.kill()
+
+
+@pytest.fixture
+def open_writer(open_context, wake_fd):
+    """Each writer is as good as a process: it has a context of its own."""
+    writers = []
+
+    def make(boot):
+        writers.append(LinkWriter(boot, open_context(), stream="main", owner=1, wake_fd=wake_fd))
+        return writers[-1]
+
+    yield make
+    for writer in writers:
+        writer.close()
+
+
+@pytest.fixture
+def reading(open_context, wake_fd):
+    readers = []
+
+    def make(boot):
+        readers.append(open_reader(boot, open_context(), owner=1, wake_fd=wake_fd))
+        return readers[-1]
+
+    yield make
+    for reader in readers:
+        reader.close()
+
+
+def supervisor_of(boot):
+    return SupervisorTable(Slab(boot.fd), boot.slots, boot.format.nbytes)
+
+
+def send(writer, wait_seconds=60.0):
+    """One frame, full of its number."""
+    seq = writer.table.next_seq()
+    slot = writer.acquire(seq=seq, pts=3000 * seq, epoch=0, arrived_ns=5, wait_seconds=wait_seconds)
+    if slot is not None:
+        slot.data[:] = bytes([seq % 256]) * len(slot.data)
+        writer.publish(slot)
+    return slot
+
+
+def receive(reader):
+    """The next frame, released as delivered: its number, after a look at every pixel."""
+    while (slot := reader.take(1.0)) is None:
+        pass
+    seq = slot.seq
+    assert bytes(slot.data) == bytes([seq % 256]) * len(slot.data)
+    reader.release(slot, Outcome.DELIVERED)
+    return seq
+
+
+def assert_balanced(table):
+    assert table.begun() + table.dropped_before_slot() == sum(table.counts().values()) + table.in_flight()
+
+
+def test_the_policy_chooses_the_reader(link_boot, reading):
+    assert isinstance(reading(link_boot("block")), BlockReader)
+    assert isinstance(reading(link_boot("latest")), LatestReader)
+
+
+# block
+
+
+def test_every_frame_arrives_in_order_and_whole(link_boot, open_writer, reading):
+    boot = link_boot("block")
+    writer, reader = open_writer(boot), reading(boot)
+    producer = threading.Thread(target=lambda: [send(writer) for _ in range(200)])
+    producer.start()
+    assert [receive(reader) for _ in range(200)] == list(range(200))
+    producer.join()
+    table = supervisor_of(boot)
+    assert table.counts() == dict.fromkeys(Outcome, 0) | {Outcome.DELIVERED: 200}
+
+
+def test_block_waits_for_a_credit_and_drops_nothing(link_boot, open_writer, reading):
+    boot = link_boot("block", slots=2)
+    writer, reader = open_writer(boot), reading(boot)
+    send(writer)
+    send(writer)
+    assert send(writer, wait_seconds=0) is None
+    assert send(writer, wait_seconds=0.001) is None
+    waiting = threading.Thread(target=send, args=(writer,))
+    waiting.start()
+    assert [receive(reader) for _ in range(3)] == [0, 1, 2]
+    waiting.join()
+    assert_balanced(supervisor_of(boot))
+
+
+def test_a_frame_that_was_not_given_a_slot_can_be_given_up(link_boot, open_writer):
+    boot = link_boot("block", slots=2)
+    writer = open_writer(boot)
+    send(writer)
+    send(writer)
+    assert send(writer, wait_seconds=0) is None
+    writer.drop(Outcome.NO_SLOT)
+    assert writer.table.next_seq() == 3
+    assert supervisor_of(boot).count(Outcome.NO_SLOT) == 1
+
+
+@pytest.mark.timeout(20)
+def test_waiting_for_a_slot_ends_when_the_worker_is_woken(link_boot, open_writer, wake_fd):
+    writer = open_writer(link_boot("block", slots=2))
+    send(writer)
+    send(writer)
+    os.eventfd_write(wake_fd, 1)
+    assert send(writer, wait_seconds=3600) is None
+
+
+def test_a_reader_that_looks_without_waiting_finds_nothing_or_the_oldest(link_boot, open_writer, reading):
+    boot = link_boot("block")
+    writer, reader = open_writer(boot), reading(boot)
+    assert reader.take(0) is None
+    send(writer)
+    send(writer)
+    assert reader.take(0).seq == 0
+    assert reader.take(0).seq == 1
+    assert reader.take(0) is None
+
+
+def test_a_lost_bell_loses_no_frame(link_boot, open_writer, reading, short_dir):
+    boot = link_boot("block")
+    deaf = msgspec.structs.replace(boot, ready_endpoint=f"ipc://{short_dir}/nowhere")
+    writer, reader = open_writer(deaf), reading(boot)
+    producer = threading.Thread(target=lambda: [send(writer) for _ in range(5)])
+    producer.start()
+    assert [receive(reader) for _ in range(5)] == list(range(5))
+    producer.join()
+
+
+def test_a_lost_credit_stops_nobody(link_boot, open_writer, reading, short_dir):
+    boot = link_boot("block", slots=2)
+    deaf = msgspec.structs.replace(boot, free_endpoint=f"ipc://{short_dir}/nowhere")
+    writer, reader = open_writer(boot), reading(deaf)
+    producer = threading.Thread(target=lambda: [send(writer) for _ in range(5)])
+    producer.start()
+    assert [receive(reader) for _ in range(5)] == list(range(5))
+    producer.join()
+
+
+def test_reader_counts_and_skips_a_stale_descriptor(link_boot, open_context, reading):
+    boot = link_boot("block")
+    reader = reading(boot)
+    ringer = BellRinger(open_context(), boot.ready_endpoint)
+    shape = (boot.format.height, boot.format.width, 3)
+    stale = Descriptor("raw", 1, 7, "main", 0, 3, 0, (1, 90_000), shape, "uint8", "rgb", 0, 0)
+    ringer.ring(msgspec.msgpack.encode(stale))
+    while not reader.stale_bells:
+        assert reader.take(1.0) is None
+    assert reader.stale_bells == 1
+    ringer.close()
+
+
+def test_a_descriptor_says_what_lies_in_the_slot(link_boot, open_writer, open_context, wake_fd):
+    from pipeline.doorbell import BellListener
+
+    boot = link_boot("block")
+    listener = BellListener(open_context(), boot.ready_endpoint, wake_fd)
+    writer = open_writer(boot)
+    slot = send(writer)
+    heard = []
+    while not heard:
+        listener.wait(1)
+        heard += listener.drain()
+    told = msgspec.msgpack.decode(heard[0], type=Descriptor)
+    assert (told.link, told.slot, told.generation, told.stream) == ("raw", slot.index, slot.generation, "main")
+    assert (told.epoch, told.seq, told.pts, told.time_base) == (0, 0, 0, (1, 90_000))
+    assert (told.shape, told.dtype, told.colour) == ((16, 16, 3), "uint8", "rgb")
+    assert (told.arrived_ns, told.ready_ns) == (5, slot.ready_ns)
+    listener.close()
+
+
+@pytest.mark.parametrize("policy", ["block", "latest"])
+def test_a_link_is_drained_when_it_has_ended_and_is_empty(link_boot, open_writer, reading, policy):
+    boot = link_boot(policy)
+    writer, reader = open_writer(boot), reading(boot)
+    assert not reader.drained
+    send(writer)
+    writer.end()
+    assert not reader.drained
+    assert receive(reader) == 0
+    assert reader.drained
+    assert reader.take(0) is None
+
+
+def test_a_frame_in_hand_does_not_keep_a_link_from_being_drained(link_boot, open_writer, reading):
+    boot = link_boot("block")
+    writer, reader = open_writer(boot), reading(boot)
+    send(writer)
+    slot = reader.take(1.0)
+    writer.end()
+    assert reader.drained
+    reader.release(slot, Outcome.DELIVERED)
+
+
+# latest
+
+
+def test_latest_frees_older_frames_while_the_consumer_is_busy(link_boot, open_writer, reading):
+    boot = link_boot("latest")
+    writer, reader = open_writer(boot), reading(boot)
+    send(writer)
+    held = None
+    while held is None:
+        held = reader.take(1.0)
+    for _ in range(20):  # With one slot of three in hand, only the skimmer can make room.
+        assert send(writer) is not None
+    assert held.state == IN_USE
+    assert bytes(held.data) == bytes(len(held.data))
+    reader.release(held, Outcome.DELIVERED)
+    assert receive(reader) == 20
+    table = supervisor_of(boot)
+    assert table.count(Outcome.LATE) == 19
+    assert table.count(Outcome.DELIVERED) == 2
+    assert_balanced(table)
+
+
+def test_latest_keeps_the_newest_frame_until_it_is_taken(link_boot, open_writer, reading):
+    boot = link_boot("latest")
+    writer, reader = open_writer(boot), reading(boot)
+    for _ in range(3):
+        send(writer)
+    assert receive(reader) == 2
+    assert reader.take(0) is None
+
+
+def test_latest_never_goes_back_in_time(link_boot, open_writer, reading):
+    boot = link_boot("latest", slots=6)
+    writer, reader = open_writer(boot), reading(boot)
+
+    def produce():
+        for _ in range(3000):
+            send(writer)
+        writer.end()
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    taken = []
+    while not reader.drained:
+        if (slot := reader.take(0.1)) is not None:
+            taken.append(slot.seq)
+            reader.release(slot, Outcome.DELIVERED)
+    producer.join()
+    table = supervisor_of(boot)
+    assert taken == sorted(set(taken))
+    assert taken[-1] == 2999
+    assert table.count(Outcome.DELIVERED) == len(taken)
+    assert table.count(Outcome.DELIVERED) + table.count(Outcome.LATE) == 3000
+    assert [slot.state for slot in table.slots] == [FREE] * 6
+
+
+def test_a_latest_reader_leaves_no_thread_behind(link_boot, open_context, wake_fd):
+    before = set(threading.enumerate())
+    reader = open_reader(link_boot("latest"), open_context(), owner=1, wake_fd=wake_fd)
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["raw-skimmer"]
+    reader.close()
+    assert set(threading.enumerate()) == before
+
+
+def test_a_latest_reader_without_bells_still_sees_the_newest(link_boot, open_writer, reading, short_dir):
+    boot = link_boot("latest")
+    deaf = msgspec.structs.replace(boot, ready_endpoint=f"ipc://{short_dir}/nowhere")
+    writer, reader = open_writer(deaf), reading(boot)
+    send(writer)
+    assert receive(reader) == 0
+
+
+# Deaths
+
+
+@pytest.mark.parametrize("policy", ["block", "latest"])
+def test_a_successor_gets_the_frame_that_its_predecessor_died_on(link_boot, open_writer, reading, start, policy):
+    boot = link_boot(policy)
+    writer = open_writer(boot)
+    consumer = start(CONSUME, boot)
+    send(writer)
+    assert consumer.hear() == 0
+    consumer.kill()
+    table = supervisor_of(boot)
+    assert table.slots[0].state == IN_USE
+    assert table.reclaim_consumer() == (1, 0)
+    reader = reading(boot)
+    assert receive(reader) == 0
+    assert_balanced(table)
+
+
+def test_frames_wait_in_the_table_while_the_consumer_is_dead(link_boot, open_writer, reading, start):
+    boot = link_boot("block")
+    writer = open_writer(boot)
+    consumer = start(CONSUME, boot)
+    send(writer)
+    assert consumer.hear() == 0
+    consumer.tell("go on")
+    send(writer)
+    assert consumer.hear() == 1
+    consumer.kill()
+    send(writer)
+    send(writer)
+    table = supervisor_of(boot)
+    assert table.reclaim_consumer() == (1, 0)
+    waiting = threading.Thread(target=send, args=(writer,))
+    waiting.start()
+    reader = reading(boot)
+    assert [receive(reader) for _ in range(4)] == [1, 2, 3, 4]
+    waiting.join()
+    assert table.count(Outcome.DELIVERED) == 5
+    assert_balanced(table)
+
+
+def test_a_frame_that_kills_two_consumers_is_poison(link_boot, open_writer, reading, start):
+    boot = link_boot("block")
+    writer = open_writer(boot)
+    table = supervisor_of(boot)
+    send(writer)
+    for reclaimed in ((1, 0), (0, 1)):
+        consumer = start(CONSUME, boot)
+        assert consumer.hear() == 0
+        consumer.kill()
+        assert table.reclaim_consumer() == reclaimed
+    send(writer)
+    assert receive(reading(boot)) == 1
+    assert table.count(Outcome.POISON) == 1
+    assert_balanced(table)
+
+
+def test_a_producers_successor_goes_on_with_the_next_number(link_boot, open_writer, reading, start):
+    boot = link_boot("block")
+    reader = reading(boot)
+    producer = start(PRODUCE, boot)
+    producer.tell("publish")
+    assert producer.hear() == 0
+    producer.tell("begin")
+    assert producer.hear() == 1
+    producer.kill()
+    table = supervisor_of(boot)
+    assert table.slots[0].state == READY
+    assert table.reclaim_producer(Outcome.CRASH) == 1
+    writer = open_writer(boot)
+    send(writer)
+    assert [receive(reader), receive(reader)] == [0, 2]
+    assert table.count(Outcome.CRASH) == 1
+    assert_balanced(table)
+
+
+def test_pixels_that_were_published_survive_their_producer(link_boot, reading, start):
+    boot = link_boot("block")
+    producer = start(PRODUCE, boot)
+    for seq in range(3):
+        producer.tell("publish")
+        assert producer.hear() == seq
+    producer.kill()
+    reader = reading(boot)
+    assert [receive(reader) for _ in range(3)] == [0, 1, 2]
