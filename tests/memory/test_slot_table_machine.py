@@ -10,6 +10,7 @@ from pipeline.memory.slab import Slab, create_slab
 from pipeline.memory.slot_table import (
     FREE,
     IN_USE,
+    READY,
     ConsumerTable,
     Outcome,
     ProducerTable,
@@ -19,14 +20,14 @@ from pipeline.memory.slot_table import (
 from tests.memory.watched_words import Life, survives, watch
 
 SLOT_BYTES = 8
-DYING = st.none() | st.integers(0, 9)
+DYING = st.sampled_from([*[None] * 10, *range(10)])
 """After how many stores a process dies in the move; None: it survives."""
 
 
 class LinkMachine(RuleBasedStateMachine):
     """`choose` is the consumer's policy."""
 
-    @initialize(slots=st.integers(2, 5))
+    @initialize(slots=st.integers(2, 6))
     def make(self, slots):
         self.slots = slots
         self.fd = create_slab("test", link_bytes(slots, SLOT_BYTES))
@@ -94,6 +95,7 @@ class LinkMachine(RuleBasedStateMachine):
     def kill_producer(self):
         self.producer_died, self.filling = True, None
 
+    @rule()
     def publish_next(self):
         """A whole frame at once, while somebody else is in the middle of something."""
         if not self.producer_died and self.filling is None and self.producer.free_slot():
@@ -103,13 +105,21 @@ class LinkMachine(RuleBasedStateMachine):
     # The consumer
 
     @precondition(lambda self: not self.consumer_died and self.in_use is None)
-    @rule(dying=DYING, overtaken_at=st.none() | st.integers(0, 12), frames=st.integers(1, 3))
+    @rule(dying=DYING, overtaken_at=st.none() | st.integers(0, 9), frames=st.integers(1, 4))
     def take(self, dying, overtaken_at, frames):
         words = watch(self.consumer, Life(dying))
         if overtaken_at is not None:
             words.overtake_at = overtaken_at
             words.overtake = lambda: [self.publish_next() for _ in range(frames)]
         self.consumer_died = not survives(self.take_by_policy)
+        words.overtake_at = -1
+
+    def scan(self):
+        ready = self.consumer.ready()
+        if ready:
+            older = {slot.seq for slot in self.supervisor.slots if slot.state == READY and slot.seq < ready[-1].seq}
+            assert older == {slot.seq for slot in ready[:-1]}, "a newer frame was seen without an older one"
+        return ready
 
     def take_by_policy(self):
         raise NotImplementedError
@@ -192,14 +202,14 @@ class LinkMachine(RuleBasedStateMachine):
 
 class BlockMachine(LinkMachine):
     def take_by_policy(self):
-        ready = self.consumer.ready()
+        ready = self.scan()
         if ready:
             self.take_slot(ready[0])
 
 
 class LatestMachine(LinkMachine):
     def take_by_policy(self):
-        ready = self.consumer.ready()
+        ready = self.scan()
         for slot in ready[:-1]:
             self.consumer.take(slot, owner=1)
             self.finish_slot(slot, Outcome.LATE)
@@ -207,7 +217,7 @@ class LatestMachine(LinkMachine):
             self.take_slot(ready[-1])
 
 
-SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
+SETTINGS = settings(max_examples=500, stateful_step_count=40, deadline=None)
 TestBlock = BlockMachine.TestCase
 TestBlock.settings = SETTINGS
 TestLatest = LatestMachine.TestCase
