@@ -33,9 +33,8 @@ class AudioWriter:
 
     def announce(self, form: AudioFormat) -> None:
         """Say what kind of audio comes; again only when it changes."""
-        if form != self._format:
+        if form != self._format and self._send(form):
             self._format = form
-            self._send(form)
 
     def repeat_format(self) -> None:
         """Egress was restarted and has not heard the format."""
@@ -49,11 +48,13 @@ class AudioWriter:
     def close(self) -> None:
         self._socket.close()
 
-    def _send(self, message: AudioMessage) -> None:
+    def _send(self, message: AudioMessage) -> bool:
         try:
             self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
         except zmq.Again:
             self.dropped += 1
+            return False
+        return True
 
 
 class AudioReader:

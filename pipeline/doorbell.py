@@ -50,12 +50,14 @@ class BellListener:
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(wake_fd, zmq.POLLIN)
 
-    def wait(self, seconds: float) -> None:
-        """Return when a bell is there, when woken, or after `seconds`, at most RESCAN_SECONDS."""
+    def wait(self, seconds: float) -> bool:
+        """Return when a bell is there, when woken (True), or after `seconds`, at most RESCAN_SECONDS."""
         events = self._poller.poll(int(1000 * min(max(seconds, 0.001), RESCAN_SECONDS)))
-        if any(source == self._wake_fd for source, _ in events):
+        woken = any(source == self._wake_fd for source, _ in events)
+        if woken:
             with contextlib.suppress(BlockingIOError):  # Another thread may have taken it.
                 os.eventfd_read(self._wake_fd)
+        return woken
 
     def drain(self) -> Iterator[bytes]:
         """Every bell that has come, without waiting."""

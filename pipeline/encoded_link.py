@@ -119,6 +119,8 @@ class EncodedWriter:
             except zmq.Again:
                 break
             self._hear(peer, self._decoder.decode(message))
+        if self.full:
+            self._forget_before(self.cursor.segment)
         self._send()
 
     def close(self) -> None:
@@ -138,13 +140,19 @@ class EncodedWriter:
         while self._kept:
             oldest = self._kept[0]
             if isinstance(oldest, EncodedBytes):
-                if oldest.segment >= segment:
+                if oldest.segment >= segment and not self._is_too_much(oldest):
                     break
                 self._kept_bytes -= len(oldest.data)
             elif segment != END_OF_STREAM:
                 break
             self._kept.popleft()
             self._unsent = max(0, self._unsent - 1)
+
+    def _is_too_much(self, oldest: EncodedBytes) -> bool:
+        """Whether the segment that decode is in outgrows the bound and decode has used these bytes of it. A successor
+        then begins in the middle, at the next keyframe: that costs pictures, where waiting would cost the stream."""
+        used = oldest.segment == self.cursor.segment and oldest.offset + len(oldest.data) <= self.cursor.offset
+        return used and self.full
 
     def _send(self) -> None:
         while self._peer is not None and self._unsent < len(self._kept):
@@ -193,6 +201,8 @@ class EncodedReader:
             fresh = self._fresh(message)
             if fresh is not None:
                 yield fresh
+            else:
+                self._count_message()
 
     def consumed(self, message: EncodedBytes) -> None:
         """Say that every frame which `message` completed was handed on.
@@ -202,9 +212,10 @@ class EncodedReader:
         """
         new_segment = message.segment != self.cursor.segment
         self.cursor.move(message.segment, message.offset + len(message.data))
-        self._untold += 1
-        if new_segment or self._untold >= TELL_EVERY_MESSAGES:
+        if new_segment:
             self._tell(EncodedConsumed(message.segment))
+        else:
+            self._count_message()
 
     def finished(self) -> None:
         """Say that the end was taken in too."""
@@ -229,6 +240,12 @@ class EncodedReader:
             message = msgspec.structs.replace(message, offset=offset, data=message.data[offset - message.offset :])
         self._position = (message.segment + 1, 0) if message.last else (message.segment, end)
         return message
+
+    def _count_message(self) -> None:
+        """Also for what was had before: ingress sends no more than so many without hearing anything."""
+        self._untold += 1
+        if self._untold >= TELL_EVERY_MESSAGES:
+            self._tell(EncodedConsumed(self.cursor.segment))
 
     def _tell(self, message: EncodedUp) -> None:
         self._untold = 0

@@ -37,9 +37,8 @@ class LinkWriter:
         deadline = time.monotonic() + wait_seconds
         while (slot := self.table.free_slot()) is None:
             remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            if remaining <= 0 or self._credits.wait(remaining):
                 return None
-            self._credits.wait(remaining)
             for _ in self._credits.drain():
                 pass
         self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner)

@@ -250,15 +250,17 @@ class ConsumerTable(SlotTable):
     """The consumer's moves. One process; several threads only under one lock."""
 
     def ready(self) -> list[Slot]:
-        """READY slots, oldest first.
+        """READY slots, oldest first; complete up to the newest of them.
 
         One pass over several words is no snapshot: it can read slot 0 before frame n is published there and slot 1
         after n+1 is, and see n+1 without n. Whatever is older than something that a first pass saw was published
-        before that pass ended, and nobody but the consumer leaves READY: so a second pass is exact up to there.
+        before that pass ended, and nobody but the consumer leaves READY: so a second pass is exact up to there. What it
+        finds beyond is left for the next call.
         """
-        if not any(slot.state == READY for slot in self.slots):
+        newest = max((slot.seq for slot in self.slots if slot.state == READY), default=NO_SEQ)
+        if newest == NO_SEQ:
             return []
-        return sorted((slot for slot in self.slots if slot.state == READY), key=_seq_of)
+        return sorted((slot for slot in self.slots if slot.state == READY and slot.seq <= newest), key=_seq_of)
 
     def take(self, slot: Slot, owner: int) -> None:
         """READY -> IN_USE."""
