@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     with RunDir(topology.name) as run_dir:
         wiring = Wiring(topology, run_dir)
         try:
-            with Terminal(console) as terminal:
+            with Terminal(console, topology.log_level) as terminal:
                 supervisor = Supervisor(topology, wiring, terminal)
                 supervisor.run()
             status = supervisor.status()

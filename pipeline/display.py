@@ -17,8 +17,9 @@ _STYLES = {"OK": "green", "READY": "green", "FINISHED": "blue", "FAILED": "bold 
 class Terminal:
     """Draws to a console. Events scroll by above the live table; without a terminal there is no table."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, level: str) -> None:
         self._console = console
+        self._level = level
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -35,7 +36,7 @@ class Terminal:
             self._live.update(Group(stage_table(status), frame_text(status)), refresh=True)
 
     def __enter__(self) -> Self:
-        log.configure("INFO", write=self._write)
+        log.configure(self._level, write=self._write)
         if self._live is not None:
             self._live.start()
         return self

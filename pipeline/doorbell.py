@@ -14,7 +14,7 @@ RESCAN_SECONDS = 0.1
 RECONNECT_MS = 5
 
 MAX_QUEUED_BELLS = 64
-"""More than the slots of any link: when so many are waiting, one more would tell the listener nothing new."""
+"""As many as the slots of the largest link: when so many wait, one more would tell the listener nothing new."""
 
 
 class BellRinger:

@@ -186,7 +186,7 @@ class EncodedReader:
 
     def attach(self) -> None:
         """Ask ingress to go on from where this reader is. To be called again when ingress was restarted."""
-        self._tell(EncodedAttach(self._position[0]))
+        self._tell(EncodedAttach(self.cursor.segment))
 
     def receive(self) -> Iterator[EncodedDown]:
         """Everything that has come and that is new, in order. Bytes that were had before are cut off."""

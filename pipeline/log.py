@@ -1,5 +1,6 @@
 """Log lines as events: a stable name, then `key=value` fields. It formats; the standard library delivers."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -53,4 +54,6 @@ def _line(event: str, fields: dict[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return f'"{text}"' if " " in text else text
+    if text and not any(character in text for character in ' "\\') and text.isprintable():
+        return text
+    return json.dumps(text, ensure_ascii=False)

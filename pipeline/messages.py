@@ -191,9 +191,10 @@ class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
 
 
 class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
-    """A neighbour died and its slots were reclaimed: look at the tables."""
+    """A neighbour, a stage with this worker, died and its slots were reclaimed: look at the tables."""
 
     stage: str
+    worker: str
 
 
 # launcher -> anybody

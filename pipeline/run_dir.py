@@ -27,20 +27,37 @@ class RunDir:
     def __init__(self, name: str) -> None:
         """Raises AlreadyRunning with the other launcher's pid; OSError when the directory cannot be made."""
         self.path = run_dir(name)
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.path.stat().st_uid != os.getuid():
-            raise PermissionError(f"{self.path} belongs to another user; set XDG_RUNTIME_DIR to a directory of yours")
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(self._lock, 20, 0).decode().strip()
+        while True:
+            self._make()
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.pread(self._lock, 20, 0).decode().strip()
+                os.close(self._lock)
+                raise AlreadyRunning(
+                    f"a pipeline named {name!r} is running already, pid {pid}; stop it or give this one another `name:`"
+                ) from None
+            if self._is_current():
+                break
             os.close(self._lock)
-            raise AlreadyRunning(
-                f"a pipeline named {name!r} is running already, pid {pid}; stop it or give this one another `name:`"
-            ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+
+    def _make(self) -> None:
+        """The directory and the one above it, both for nobody but this user."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.mkdir(exist_ok=True, mode=0o700)
+        for folder in (self.path.parent, self.path):
+            if folder.stat().st_uid != os.getuid():
+                raise PermissionError(f"{folder} belongs to another user; set XDG_RUNTIME_DIR to a directory of yours")
+
+    def _is_current(self) -> bool:
+        """Whether the locked file is still the one at the path; its owner may have removed it before we locked it."""
+        try:
+            return os.path.samestat(os.fstat(self._lock), os.stat(self.path / "lock"))
+        except FileNotFoundError:
+            return False
 
     def endpoint(self, name: str) -> str:
         """A ZeroMQ address in this directory."""

@@ -15,6 +15,12 @@ from pipeline.wiring import encode_boot
 
 LAST_LINES = 20
 
+READ_BYTES = 64 * 1024
+MAX_READS = 16
+"""What is read of one worker before the others have their turn: a worker that prints without end holds nobody up."""
+
+MAX_LINE_BYTES = 64 * 1024
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -58,10 +64,15 @@ class StageProcess:
         """The whole lines that the worker has printed since the last call."""
         text = self._partial
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self.output_fd, 65536):
+            for _ in range(MAX_READS):
+                chunk = os.read(self.output_fd, READ_BYTES)
+                if not chunk:
+                    self.output_ended = True
+                    break
                 text += chunk
-            self.output_ended = True
         *whole, self._partial = text.split(b"\n")
+        if self.output_ended or len(self._partial) > MAX_LINE_BYTES:
+            whole, self._partial = [*whole, self._partial], b""
         lines = [line.decode(errors="replace").rstrip() for line in whole if line.strip()]
         self.last_lines.extend(lines)
         return lines

@@ -352,7 +352,7 @@ class Supervisor:
         stage.state, stage.revive_at = BACKOFF, now + backoff
         for other in self._stages.values():
             if other is not stage and other.process is not None:
-                self._tell(other, PeerRestarted(stage.name))
+                self._tell(other, PeerRestarted(stage.name, stage.worker))
 
     def _fail(self, stage: SupervisedStage, reason: str) -> None:
         stage.state, stage.reason = FAILED, reason

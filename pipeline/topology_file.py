@@ -13,8 +13,6 @@ from pipeline.topology import AnyStage, Stage, Topology, TopologyError, check_gr
 _AT = re.compile(r"^(?P<problem>.*) - at `(?P<kind>key in )?\$(?P<path>[^`]*)`$", re.S)
 _FIELD = re.compile(r"unknown field `(?P<field>[^`]+)`")
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
-
-
 _REGEX = re.compile(r"^Expected `str` matching regex .*$", re.S)
 
 
@@ -32,8 +30,7 @@ def load_topology(path: Path, overrides: dict[str, Any] | None = None) -> Topolo
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise TopologyFileError(f"{path}: {reason}; give the path of a topology such as configs/demo.yaml") from error
-    root = _compose(path, text)
-    raw = yaml.safe_load(text)
+    root, raw = _parse(path, text)
     if not isinstance(raw, dict):
         raise TopologyFileError(f"{path}:1: a topology is a mapping with the keys {', '.join(_allowed(()))}")
     for dotted, value in (overrides or {}).items():
@@ -50,32 +47,37 @@ def load_topology(path: Path, overrides: dict[str, Any] | None = None) -> Topolo
     return topology
 
 
-def _compose(path: Path, text: str) -> yaml.Node | None:
+def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
+    """The file as nodes, which know their lines, and as values."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None:
-            _reject_duplicates(path, root)
+            _check_keys(path, root)
+        return root, yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise TopologyFileError(f"{path}:{line}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise TopologyFileError(f"{path}:1: not YAML: {str(error).splitlines()[0]}") from error
-    return root
+    except RecursionError as error:
+        raise TopologyFileError(f"{path}:1: nested too deep, or an anchor that holds itself") from error
 
 
-def _reject_duplicates(path: Path, node: yaml.Node) -> None:
-    """YAML keeps the last of two equal keys in silence; here that is a mistake."""
+def _check_keys(path: Path, node: yaml.Node) -> None:
+    """A key is plain text, and given once: YAML would keep the last of two in silence."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise TopologyFileError(f"{path}:{line}: a key must be plain text")
             if key.value in seen:
                 raise TopologyFileError(f"{path}:{line}: {key.value}: given twice, first on line {seen[key.value]}")
             seen[key.value] = line
-            _reject_duplicates(path, value)
+            _check_keys(path, value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _reject_duplicates(path, value)
+            _check_keys(path, value)
 
 
 def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:

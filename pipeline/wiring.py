@@ -149,6 +149,10 @@ class Wiring:
         )
 
     def close(self) -> None:
+        """Give back memory, descriptors and sockets. The workers must be gone."""
+        for link in self.links.values():
+            link.table.close()
+            link.slab.close()
         for stats in self.stats.values():
             stats.close()
         for listener in self.listeners.values():

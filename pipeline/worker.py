@@ -76,7 +76,7 @@ class Worker:
             raise WorkerAbandoned
 
     def restarted_peers(self) -> list[str]:
-        """The neighbours that were restarted since the last call."""
+        """The workers, such as "ingress", of the neighbours that died since the last call."""
         peers = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -163,7 +163,7 @@ class Worker:
             self.abandoned = True
             self.drain()
         elif isinstance(order, PeerRestarted):
-            self._restarted.put(order.stage)
+            self._restarted.put(order.worker)
             os.eventfd_write(self.wake_fd, 1)
 
     def _post(self, line: zmq.Socket[bytes]) -> bool:

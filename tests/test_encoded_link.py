@@ -1,5 +1,6 @@
 """Ingress's and decode's ends of the encoded link, over a real socket and real shared memory."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -419,6 +420,35 @@ def test_attaching_twice_gives_nothing_twice(boot, open_writer, open_reader):
     write_segment(writer, 1, content(1))
     got += pump(writer, reader, amount(5000))
     assert bytes_of(got) == content(0) + content(1)
+
+
+def test_attaching_again_lets_nothing_be_forgotten(boot, open_writer, open_reader):
+    """A reader that has all of a segment may still have pictures of it in hand."""
+    writer, reader = open_writer(boot), open_reader(boot)
+    write_segment(writer, 0, content(0))
+    pump(writer, reader, amount(5000))
+    reader.attach()
+    writer.socket.poll()
+    writer.attend()
+    reader.die()
+    write_segment(writer, 1, content(1))
+    assert bytes_of(pump(writer, open_reader(boot), amount(5000)), 0) == content(0)
+
+
+@pytest.mark.timeout(20)
+def test_a_successor_in_a_segment_larger_than_the_bound_goes_on_in_the_middle(boot, open_writer, open_reader):
+    writer, reader = open_writer(boot), open_reader(boot)
+    chunk = 1 << 15
+    for start in range(0, 2 * LIMIT, chunk):
+        writer.write(0, start, bytes(chunk))
+        pump(writer, reader, lambda _: reader.cursor.offset == start + chunk)  # noqa: B023
+    writer.attend()
+    reader.die()
+    successor = open_reader(boot)
+    writer.write(0, 2 * LIMIT, b"end", last=True)
+    got = pump(writer, successor, lambda messages: bool(messages) and messages[-1].last)
+    assert 0 < got[0].offset < 2 * LIMIT
+    assert all(before.offset + len(before.data) == after.offset for before, after in itertools.pairwise(got))
 
 
 def test_closing_leaves_no_descriptor_behind(boot, open_context):

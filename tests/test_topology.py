@@ -1,6 +1,11 @@
+import re
+import tempfile
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
+import yaml
+from hypothesis import given, settings
 
 from pipeline.topology_file import TopologyFileError, load_topology
 
@@ -70,6 +75,138 @@ def test_what_is_no_topology_at_all_is_said_in_one_line(tmp_path: Path, text: st
         load_topology(file)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "? [a, b]\n: c\n",
+        "name: !!python/object:os.system x\n",
+        "name: !!int many\n",
+        "name: 2024-13-45\n",
+        "stages: &all\n  again: *all\n",
+        "name: *nowhere\n",
+        "name: x\nname: y\n",
+        "5: x\n",
+        "\ttabs: x\n",
+        'name: "\\x00"\nstages: {}\n',
+        "name: x\nstages: []\n",
+        "name: x\nstages: {a: }\n",
+        "name: x\nstages: {a: {worker: []}}\n",
+        "name: x\nstages: {1: {worker: decode, input: a, output: b}}\n",
+        "name: x\nstages: {a b: {worker: decode, input: a, output: b}}\n",
+        "--- {name: x}\n--- {name: y}\n",
+    ],
+)
+def test_whatever_is_wrong_is_one_line_that_names_the_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mistake.yaml"
+    file.write_text(text)
+
+    with pytest.raises(TopologyFileError) as caught:
+        load_topology(file)
+
+    assert str(caught.value).startswith(f"{file}:")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name: \x00"])
+def test_what_is_no_text_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "mistake.yaml"
+    file.write_bytes(content)
+
+    with pytest.raises(TopologyFileError, match=r"^[^\n]+$"):
+        load_topology(file)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "raw", "decode", "1500k", "$", "a.b", "`"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["name", "worker", "slots", "x y", "1"]), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+
+
+def _paths(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        return []
+    return [found for key, inner in value.items() for found in ((*path, key), *_paths(inner, (*path, key)))]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(_paths(yaml.safe_load(DEMO))), VALUES, st.booleans())
+def test_any_value_anywhere_is_right_or_one_line(path: tuple[str, ...], value: object, add: bool) -> None:
+    raw = yaml.safe_load(DEMO)
+    section = raw
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1] + "x" * add] = value
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "changed.yaml"
+        file.write_text(yaml.safe_dump(raw, sort_keys=False))
+        try:
+            load_topology(file)
+        except TopologyFileError as error:
+            assert re.fullmatch(rf"{re.escape(str(file))}:\d+: [^\n]+", str(error))  # noqa: PT017
+
+
+@pytest.mark.parametrize("worker", ["ingress", "decode", "inference", "egress"])
+def test_each_kind_of_the_chain_is_needed_once(tmp_path: Path, worker: str) -> None:
+    raw = yaml.safe_load(DEMO)
+    del raw["stages"][worker]
+    file = tmp_path / "mistake.yaml"
+    file.write_text(yaml.safe_dump(raw))
+
+    with pytest.raises(TopologyFileError, match=rf"stages: no stage has worker: {worker}"):
+        load_topology(file)
+
+
+@pytest.mark.parametrize("name", ["launcher", "relay", "api"])
+def test_a_stage_cannot_have_a_name_that_is_taken(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "mistake.yaml"
+    file.write_text(DEMO.replace("  recorder:", f"  {name}:"))
+
+    with pytest.raises(TopologyFileError, match=rf"stages\.{name}: this name is taken"):
+        load_topology(file)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"stages.egress.input": "raw"}, r"stages\.egress\.input: link 'raw' would have two consumers"),
+        ({"links.spare": {}}, r"links\.spare: this link has no producer"),
+        ({"stages.ingress.source.file": "x"}, r"stages\.ingress\.source: exactly one of trickle, file"),
+        ({"stages.ingress.source": {}}, r"stages\.ingress\.source: exactly one of trickle, file"),
+        ({"stages.egress.sink": {}}, r"stages\.egress\.sink: at least one of trickle, file"),
+        ({"stages.ingress.source.trickle": "ftp://x/y"}, r"stages\.ingress\.source\.trickle: .*http://"),
+        ({"stages.inference.processor.callable": "edges"}, r"processor\.callable: .*module:name"),
+        ({"stages.egress.encoder.crf": 52}, r"encoder\.crf: .*<= 51"),
+        ({"restart.window": 0}, r"restart\.window: .*> 0"),
+        ({"name": "a/b"}, r"name: .*up to 32 letters"),
+        ({"log_level": "LOUD"}, r"log_level: .*allowed: DEBUG, INFO"),
+        ({"stages.decode.colour": "red"}, r"stages\.decode\.colour: unknown key; allowed here: worker,"),
+        ({"colour": "red"}, r"colour: unknown key; allowed here: name, stages"),
+    ],
+)
+def test_what_cannot_be_is_refused_wherever_it_comes_from(overrides: dict, said: str) -> None:
+    with pytest.raises(TopologyFileError, match=said):
+        load_topology(ROOT / "configs/demo.yaml", overrides)
+
+
+@pytest.mark.parametrize(
+    ("rate", "bits"), [("1500k", 1_500_000), ("2.5M", 2_500_000), ("800000", 800_000), (64_000, 64_000)]
+)
+def test_a_bit_rate_may_be_written_as_people_do(rate: object, bits: int) -> None:
+    topology = load_topology(ROOT / "configs/demo.yaml", {"stages.egress.encoder.bitrate": rate})
+    assert topology.stages["egress"].encoder.bits_per_second == bits
+
+
+def test_who_is_joined_to_whom_can_be_asked() -> None:
+    topology = load_topology(ROOT / "configs/demo.yaml")
+    assert (topology.producer_of("raw"), topology.consumer_of("raw")) == ("decode", "inference")
+    assert [name for name in topology.links if topology.carries_frames(name)] == ["raw", "styled"]
+    assert topology.producer_of("nowhere") is topology.consumer_of("nowhere") is None
 
 
 def test_a_missing_file_is_named() -> None:

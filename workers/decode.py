@@ -72,11 +72,12 @@ class Decode:
             self._audio.close()
 
     def _greet_restarted(self) -> None:
-        for stage in self._worker.restarted_peers():
-            if self._audio is not None:
-                self._audio.repeat_format()
-            self._worker.info("peer_restarted", peer=stage)
+        """What ingress and egress knew of this process died with them."""
+        peers = self._worker.restarted_peers()
+        if "ingress" in peers:
             self._source.attach()
+        if "egress" in peers and self._audio is not None:
+            self._audio.repeat_format()
 
     def _take(self, message: EncodedBytes) -> None:
         self._stats.busy()

@@ -158,6 +158,12 @@ class SlotTable:
             for i in range(slots)
         )
 
+    def close(self) -> None:
+        """Let go of the slab, which its owner may then close."""
+        for slot in self.slots:
+            slot.data.release()
+        self._words.release()
+
     @property
     def ended(self) -> bool:
         """Whether the producer has said that no further frame will come."""
@@ -334,7 +340,8 @@ class SupervisorTable(SlotTable):
         self._words[_ENDED] = 1
 
     def abandon(self) -> int:
-        """Free whatever is left, counted as SHUTDOWN. For the very end, when both parties are gone. Returns slots."""
+        """Free whatever is left, counted as SHUTDOWN. For the very end, when both parties are gone
+        and reclaimed. Returns slots."""
         self._complete_journal()
         left = [slot for slot in self.slots if slot.state != FREE]
         for slot in left:

@@ -33,6 +33,10 @@ class FrameTensors:
             raise ProcessorError(
                 f"gave {image.dtype} {tuple(image.shape)}; needed: float {tuple(self._picture.shape)} in [0, 1]"
             )
+        if image.device != self._picture.device or image.layout != torch.strided:
+            raise ProcessorError(
+                f"gave a {image.layout} tensor on {image.device}; needed: torch.strided on {self._picture.device}"
+            )
 
     def store(self, image: torch.Tensor, slot: Slot) -> None:
         """Round `image`, a checked picture, into the slot: complete when this returns."""

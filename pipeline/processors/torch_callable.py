@@ -55,7 +55,10 @@ class TorchCallable:
     def _make(self, found: Any) -> Callable[..., torch.Tensor]:
         if not self._is_class:
             return found  # type: ignore[no-any-return]
-        instance = found(**self._params)
+        try:
+            instance = found(**self._params)
+        except Exception as error:  # Whatever the user's own code raises.
+            raise ProcessorError(f"{self._target}: cannot be made: {type(error).__name__}: {error}") from error
         if isinstance(instance, torch.nn.Module):
             instance.to(self._device).eval()
         return instance  # type: ignore[no-any-return]
@@ -77,13 +80,15 @@ class TorchCallable:
 def _resolve(target: str) -> Any:
     module_name, _, attribute = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
+    except Exception as error:  # Importing runs the user's own code.
+        raise ProcessorError(f"{target}: cannot import {module_name}: {type(error).__name__}: {error}") from error
+    found: Any = module
+    try:
         for part in attribute.split("."):
             found = getattr(found, part)
-    except ImportError as error:
-        raise ProcessorError(f"{target}: cannot import {module_name}: {error}") from error
     except AttributeError as error:
-        names = ", ".join(name for name in vars(importlib.import_module(module_name)) if not name.startswith("_"))
+        names = ", ".join(name for name in vars(module) if not name.startswith("_"))
         raise ProcessorError(f"{target}: {module_name} has no {attribute}; it has {names}") from error
     if not callable(found):
         raise ProcessorError(f"{target}: this is a {type(found).__name__}, not something that can be called")

@@ -1,3 +1,6 @@
+import os
+import weakref
+
 import pytest
 
 from pipeline.memory.slab import PAGE_BYTES, Slab, create_slab
@@ -27,6 +30,7 @@ class Link:
 
     def __init__(self, slots=SLOTS):
         self.fd = create_slab("test", link_bytes(slots, SLOT_BYTES))
+        weakref.finalize(self, os.close, self.fd)
         self.slots = slots
         self.producer = self.attach(ProducerTable)
         self.consumer = self.attach(ConsumerTable)

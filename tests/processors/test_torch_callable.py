@@ -1,3 +1,6 @@
+import sys
+import weakref
+
 import pytest
 import torch
 
@@ -42,3 +45,111 @@ def test_parameters_are_passed_and_can_be_changed() -> None:
 def test_a_wrong_callable_or_parameter_is_refused_with_what_there_is(target: str, params: dict, said: str) -> None:
     with pytest.raises(ProcessorError, match=said):
         TorchCallable(target, params).load(torch.device("cpu"))
+
+
+ODD = """
+import torch
+
+kept = []
+NUMBER = 3
+
+
+class Gain:
+    def __init__(self, gain=1.0):
+        self.gain = gain
+        kept.append(self)
+
+    def __call__(self, image):
+        return image * self.gain
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop = torch.nn.Dropout(0.5)
+
+    def forward(self, image):
+        return self.drop(image)
+
+
+class Weightless:
+    def __init__(self):
+        raise FileNotFoundError("weights.pt")
+
+
+def no_image():
+    return None
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch) -> str:
+    """A module of the user's own."""
+    (tmp_path / "odd_processors.py").write_text(ODD)
+    (tmp_path / "broken_processors.py").write_text("raise RuntimeError('no licence')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "odd_processors"
+    sys.modules.pop("odd_processors", None)
+
+
+def loaded(target: str, params: dict | None = None) -> TorchCallable:
+    processor = TorchCallable(target, params or {})
+    processor.load(torch.device("cpu"))
+    return processor
+
+
+def test_a_class_is_made_once_with_its_parameters(odd: str) -> None:
+    processor = loaded(f"{odd}:Gain", {"gain": 0.5})
+    assert torch.equal(processor.process(PICTURE), PICTURE * 0.5)
+    processor.process(PICTURE)
+    assert len(sys.modules[odd].kept) == 1
+
+
+def test_a_class_is_made_anew_when_its_parameters_change(odd: str) -> None:
+    processor = loaded(f"{odd}:Gain", {"gain": 0.5})
+    processor.update({"gain": 0.25})
+    assert torch.equal(processor.process(PICTURE), PICTURE * 0.25)
+
+
+def test_a_module_is_put_into_evaluation_mode(odd: str) -> None:
+    assert torch.equal(loaded(f"{odd}:Net").process(PICTURE), PICTURE)
+
+
+@pytest.mark.parametrize("params", [{"level": 3}, {"levels": 3, "image": 1}])
+def test_a_parameter_that_is_not_known_changes_nothing(params: dict) -> None:
+    processor = loaded(f"{OPS}:posterize", {"levels": 2})
+    with pytest.raises(ProcessorError):
+        processor.update(params)
+    assert processor.process(PICTURE).unique().tolist() == [0.0, 1.0]
+
+
+def test_parameters_that_are_not_named_stay() -> None:
+    processor = loaded(f"{OPS}:edges", {"strength": 0.0, "mix": 0.5})
+    processor.update({"mix": 0.25})
+    assert torch.allclose(processor.process(PICTURE), PICTURE * 0.75)
+
+
+@pytest.mark.parametrize("name", ["NUMBER", "no_image", "Weightless"])
+def test_what_cannot_process_a_picture_is_refused_before_the_first(odd: str, name: str) -> None:
+    with pytest.raises(ProcessorError, match=f"{odd}:{name}"):
+        loaded(f"{odd}:{name}")
+
+
+def test_a_module_that_fails_at_its_import_is_refused(odd: str) -> None:
+    with pytest.raises(ProcessorError, match="no licence"):
+        loaded("broken_processors:f")
+
+
+def test_warming_up_runs_the_processor_on_a_picture_of_that_size() -> None:
+    seen = []
+    processor = loaded(f"{OPS}:identity")
+    processor._function = lambda image: seen.append(tuple(image.shape))
+    processor.warm_up(24, 40)
+    assert seen == [(1, 24, 40, 3)]
+
+
+def test_closing_lets_the_processor_go(odd: str) -> None:
+    processor = loaded(f"{odd}:Gain")
+    instance = weakref.ref(sys.modules[odd].kept.pop())
+    processor.close()
+    assert instance() is None

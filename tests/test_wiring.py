@@ -1,0 +1,273 @@
+"""What the launcher holds for a topology: memory, listeners, and who is joined to whom."""
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.memory.slab import Slab
+from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
+from pipeline.messages import WorkerBoot
+from pipeline.run_dir import RunDir
+from pipeline.topology_file import load_topology
+from pipeline.wiring import PortInUse, Wiring, encode_boot
+
+DEMO = Path(__file__).resolve().parents[1] / "configs/demo.yaml"
+SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
+
+
+@pytest.fixture
+def held_dir(short_dir, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
+    with RunDir("demo") as held:
+        yield held
+
+
+@pytest.fixture
+def wiring(held_dir):
+    wiring = Wiring(load_topology(DEMO, SMALL), held_dir)
+    yield wiring
+    wiring.close()
+
+
+class Chain:
+    """Decode, inference and egress as far as the tables see them."""
+
+    def __init__(self, wiring):
+        self.wiring = wiring
+        self.decode = self.attach("raw", ProducerTable)
+        self.inference_in = self.attach("raw", ConsumerTable)
+        self.inference_out = self.attach("styled", ProducerTable)
+        self.egress = self.attach("styled", ConsumerTable)
+
+    def attach(self, link, kind):
+        boot = self.wiring.links[link].boot
+        return kind(Slab(boot.fd), boot.slots, boot.format.nbytes)
+
+    def decode_frame(self):
+        slot = self.decode.free_slot()
+        self.decode.begin(slot, self.decode.next_seq(), 0, 0, 0, owner=1)
+        self.decode.publish(slot, 0)
+
+    def take(self):
+        slot = self.inference_in.ready()[0]
+        self.inference_in.take(slot, owner=1)
+        return slot
+
+    def begin(self, source):
+        target = self.inference_out.free_slot()
+        self.inference_out.begin(target, source.seq, 0, 0, 0, owner=1)
+        return target
+
+    def deliver(self):
+        slot = self.egress.ready()[0]
+        self.egress.take(slot, owner=1)
+        self.egress.finish(slot, Outcome.DELIVERED)
+
+
+@pytest.fixture
+def chain(wiring):
+    return Chain(wiring)
+
+
+def test_services_come_before_the_stages(wiring):
+    stages = ["publisher", "ingress", "decode", "inference", "egress", "recorder"]
+    assert wiring.stage_names() == ["relay", "api", *stages]
+
+
+def test_a_free_port_is_found_and_named(wiring):
+    port = wiring.listeners["relay"].getsockname()[1]
+    assert wiring.relay_url == f"http://127.0.0.1:{port}"
+    assert wiring.api_url == f"http://127.0.0.1:{wiring.listeners['api'].getsockname()[1]}"
+
+
+def test_without_services_there_are_no_addresses(held_dir):
+    topology = load_topology(DEMO.with_name("file.yaml"), {"frame.width": 16, "frame.height": 16})
+    wiring = Wiring(topology, held_dir)
+    assert (wiring.relay_url, wiring.api_url, wiring.listeners) == (None, None, {})
+    wiring.close()
+
+
+def test_a_port_that_is_taken_is_named_with_its_key(held_dir):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(PortInUse, match=rf"^api\.port: cannot listen on 127\.0\.0\.1 port {port}: .*api\.port"):
+            Wiring(load_topology(DEMO, SMALL | {"api.port": port}), held_dir)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_closing_gives_every_descriptor_back(held_dir):
+    before = len(os.listdir("/proc/self/fd"))
+    wiring = Wiring(load_topology(DEMO, SMALL), held_dir)
+    wiring.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"),
+    [
+        ("relay", {"listen_fd"}),
+        ("ingress", {"encoded"}),
+        ("decode", {"encoded", "output", "audio_endpoint"}),
+        ("inference", {"input", "output"}),
+        ("egress", {"input", "audio_endpoint"}),
+        ("publisher", set()),
+        ("recorder", set()),
+    ],
+)
+def test_each_worker_is_told_its_part_and_no_more(wiring, stage, parts):
+    boot = wiring.boot(stage, 3)
+    told = {
+        name
+        for name in ("listen_fd", "encoded", "input", "output", "audio_endpoint")
+        if getattr(boot, name) is not None
+    }
+    assert told == parts
+    assert (boot.stage, boot.incarnation, boot.launcher_pid) == (stage, 3, os.getpid())
+
+
+def test_neighbours_are_joined_by_the_same_memory_and_sockets(wiring):
+    boots = {stage: wiring.boot(stage, 1) for stage in wiring.stage_names()}
+    assert boots["decode"].output == boots["inference"].input
+    assert boots["inference"].output == boots["egress"].input
+    assert boots["ingress"].encoded == boots["decode"].encoded
+    assert boots["decode"].audio_endpoint == boots["egress"].audio_endpoint
+    assert boots["decode"].output.fd != boots["egress"].input.fd
+
+
+def test_a_worker_inherits_all_that_it_is_told_of(wiring):
+    boot = wiring.boot("decode", 1)
+    assert sorted(wiring.inherited_fds(boot)) == sorted([boot.stats_fd, boot.encoded.fd, boot.output.fd])
+    assert wiring.boot("api", 1).listen_fd in wiring.inherited_fds(wiring.boot("api", 1))
+
+
+def test_no_two_stages_share_their_counters(wiring):
+    fds = [wiring.boot(stage, 1).stats_fd for stage in wiring.stage_names()]
+    assert len(set(fds)) == len(fds)
+
+
+@pytest.mark.parametrize("stage", ["relay", "ingress", "decode", "inference", "egress", "publisher", "recorder"])
+def test_what_a_worker_is_told_comes_through_its_descriptor(wiring, stage):
+    boot = wiring.boot(stage, 1)
+    with open(encode_boot(boot), "rb") as file:
+        assert msgspec.msgpack.decode(file.read(), type=WorkerBoot) == boot
+
+
+# The equation, and deaths in it
+
+
+def assert_count(wiring, **expected):
+    count = wiring.frame_count()
+    assert count.balanced
+    assert {"delivered": count.delivered, "in_flight": count.in_flight, **count.dropped} == expected
+
+
+def test_a_frame_counts_once_wherever_it_is(wiring, chain):
+    assert_count(wiring, delivered=0, in_flight=0)
+    chain.decode_frame()
+    assert_count(wiring, delivered=0, in_flight=1)
+    source = chain.take()
+    assert_count(wiring, delivered=0, in_flight=1)
+    target = chain.begin(source)
+    assert_count(wiring, delivered=0, in_flight=1)
+    chain.inference_out.publish(target, 0)
+    assert_count(wiring, delivered=0, in_flight=1)
+    chain.inference_in.finish(source, Outcome.DELIVERED)
+    assert_count(wiring, delivered=0, in_flight=1)
+    chain.deliver()
+    assert_count(wiring, delivered=1, in_flight=0)
+
+
+def test_a_frame_that_was_delivered_before_its_first_slot_was_freed_counts_once(wiring, chain):
+    chain.decode_frame()
+    source = chain.take()
+    chain.inference_out.publish(chain.begin(source), 0)
+    chain.deliver()
+    assert_count(wiring, delivered=1, in_flight=0)
+
+
+def test_drops_of_every_stage_are_in_the_equation(wiring, chain):
+    chain.decode.drop(Outcome.NO_SLOT)
+    for _ in range(3):
+        chain.decode_frame()
+    chain.inference_in.finish(chain.take(), Outcome.PROCESSOR_ERROR)
+    chain.inference_in.finish(chain.take(), Outcome.LATE)
+    source = chain.take()
+    chain.inference_out.publish(chain.begin(source), 0)
+    chain.inference_in.finish(source, Outcome.DELIVERED)
+    slot = chain.egress.ready()[0]
+    chain.egress.take(slot, owner=1)
+    chain.egress.finish(slot, Outcome.LATE)
+    assert_count(wiring, delivered=0, in_flight=0, no_slot=1, processor_error=1, late=2)
+
+
+@pytest.mark.parametrize("progress", ["taken", "begun", "published"])
+def test_the_death_of_inference_loses_no_frame_and_doubles_none(wiring, chain, progress):
+    chain.decode_frame()
+    source = chain.take()
+    if progress != "taken":
+        target = chain.begin(source)
+    if progress == "published":
+        chain.inference_out.publish(target, 0)
+
+    done = wiring.reclaim("inference")
+
+    passed_on = progress == "published"
+    assert done == {"filling": int(progress == "begun"), "retried": int(not passed_on), "dropped": 0}
+    assert_count(wiring, delivered=0, in_flight=1)
+    assert len(chain.inference_in.ready()) == (not passed_on)
+    assert wiring.reclaim("inference") == {"filling": 0, "retried": 0, "dropped": 0}
+
+
+def test_a_frame_that_decode_dies_on_is_counted_as_crash(wiring, chain):
+    slot = chain.decode.free_slot()
+    chain.decode.begin(slot, 0, 0, 0, 0, owner=1)
+    assert wiring.reclaim("decode") == {"filling": 1}
+    assert_count(wiring, delivered=0, in_flight=0, crash=1)
+
+
+def test_a_committed_frame_that_egress_dies_on_is_counted_as_crash(wiring, chain):
+    chain.decode_frame()
+    source = chain.take()
+    chain.inference_out.publish(chain.begin(source), 0)
+    chain.inference_in.finish(source, Outcome.DELIVERED)
+    slot = chain.egress.ready()[0]
+    chain.egress.take(slot, owner=1)
+    chain.egress.commit(slot)
+    assert wiring.reclaim("egress") == {"retried": 0, "dropped": 1}
+    assert_count(wiring, delivered=0, in_flight=0, crash=1)
+
+
+@pytest.mark.parametrize("stage", ["relay", "api", "ingress", "publisher", "recorder"])
+def test_there_is_nothing_to_reclaim_of_who_holds_no_frames(wiring, stage):
+    assert wiring.reclaim(stage) == {}
+
+
+def test_the_end_is_told_in_a_failed_stages_place(wiring, chain):
+    wiring.end_output("decode")
+    assert chain.inference_in.ended
+    assert not chain.egress.ended
+    for stage in ("relay", "ingress", "egress"):
+        wiring.end_output(stage)
+    assert not chain.egress.ended
+
+
+def test_what_is_left_at_the_end_is_counted_as_shutdown(wiring, chain):
+    for _ in range(3):
+        chain.decode_frame()
+    source = chain.take()
+    chain.inference_out.publish(chain.begin(source), 0)
+    for stage in ("decode", "inference", "egress"):
+        wiring.reclaim(stage)
+    assert wiring.abandon() == 3
+    assert_count(wiring, delivered=0, in_flight=0, shutdown=3)
+
+
+def test_a_links_status_balances(wiring, chain):
+    chain.decode.drop(Outcome.NO_SLOT)
+    chain.decode_frame()
+    status = wiring.links["raw"].status()
+    assert (status.link, status.begun, status.in_flight, status.outcomes) == ("raw", 1, 1, {"no_slot": 1})
