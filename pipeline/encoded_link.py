@@ -204,18 +204,15 @@ class EncodedReader:
             else:
                 self._count_message()
 
-    def consumed(self, message: EncodedBytes) -> None:
-        """Say that every frame which `message` completed was handed on.
-
-        A successor is fed from the start of the segment of the last such message, also when that segment is complete:
-        its last access unit may only come to light with the first bytes of the next.
-        """
-        new_segment = message.segment != self.cursor.segment
-        self.cursor.move(message.segment, message.offset + len(message.data))
-        if new_segment:
-            self._tell(EncodedConsumed(message.segment))
-        else:
-            self._count_message()
+    def consumed(self, message: EncodedBytes, resume_segment: int) -> None:
+        """Say that every frame which `message` completed was handed on, and that a successor would have to be fed from
+        the start of `resume_segment`: the message's, or an earlier one of which pictures are still to come."""
+        if resume_segment != self.cursor.segment:
+            self.cursor.move(resume_segment, 0)
+            self._tell(EncodedConsumed(resume_segment))
+        if resume_segment == message.segment:
+            self.cursor.move(resume_segment, message.offset + len(message.data))
+        self._count_message()
 
     def finished(self) -> None:
         """Say that the end was taken in too."""

@@ -38,7 +38,7 @@ wanted, got = int(sys.argv[2]), 0
 while got < wanted:
     reader.socket.poll()
     for message in reader.receive():
-        reader.consumed(message)
+        reader.consumed(message, message.segment)
         got += len(message.data)
         if got >= wanted:
             break
@@ -90,7 +90,7 @@ def pump(writer, reader, until, consume=True):
         for message in reader.receive():
             got.append(message)
             if consume and isinstance(message, EncodedBytes):
-                reader.consumed(message)
+                reader.consumed(message, message.segment)
     return got
 
 

@@ -84,7 +84,7 @@ class Decode:
         self._stats.add(Word.BYTES_IN, len(message.data))
         for item in self._live.feed(message.segment, message.data, gap=message.gap):
             self._hand_on(item, message.arrived_ns)
-        self._source.consumed(message)
+        self._source.consumed(message, self._live.resume_segment)
         self._count()
         self._stats.idle()
 

@@ -14,11 +14,12 @@ from pipeline.media.timeline import Timeline
 from pipeline.media.ts_demux import TsDemuxer
 from pipeline.memory.slot_table import ProducerTable
 
-# The notes in the table: one bank for each of the last two segments, so that a crash while one is written leaves the
-# other; then the newest audio.
+# The notes in the table: how the timeline was before each of the last three segments (the one being noted, the one
+# before it, and the one that a successor may still be fed from), then the end of the newest audio.
+_BANKS = 3
 _BANK_WORDS = 3
 _SEGMENT, _OFFSET, _LAST_VIDEO = range(_BANK_WORDS)
-_AUDIO_END = 2 * _BANK_WORDS
+_AUDIO_END = _BANKS * _BANK_WORDS
 
 _NO_VIDEO = -(1 << 62)
 
@@ -54,7 +55,10 @@ class LiveDecoder:
         self._table = table
         self._demuxer = TsDemuxer()
         self._timeline = self._restore(first_segment)
-        self._segment = -1
+        self._segment = self._resume_segment = -1
+        self._noted = (0, 0, self._timeline.last_video)
+        self._key_pts: int | None = None
+        self._settled = False
         self._delivered_to = table.last_pts if table.published else None
         self._audio_to = table.noted(_AUDIO_END) - 1 if table.noted(_AUDIO_END) else None
 
@@ -77,15 +81,20 @@ class LiveDecoder:
         """Access units not shown: damaged, or before the first keyframe."""
         return self._decoder.skipped
 
+    @property
+    def resume_segment(self) -> int:
+        """Where a successor would have to begin: the segment being fed, once a picture of it has come out; until then
+        the one before, of which the codec may still hold pictures (B-frames). Negative before the first."""
+        return self._segment if self._settled else self._resume_segment
+
     def feed(self, segment: int, data: bytes, *, gap: bool) -> Iterator[Picture | Sound]:
         """What these bytes complete. `gap`: bytes are missing before them."""
         if segment != self._segment:
-            self._note(segment)
-            self._segment = segment
+            if not gap and data.startswith(_PAT_PACKETS):
+                yield from self._flush_demuxer()
+            self._begin(segment)
             if gap:
                 self._demuxer.discontinuity()
-            elif data.startswith(_PAT_PACKETS):
-                yield from self._flush_demuxer()
         for unit in self._demuxer.feed(data):
             yield from self._give(unit)
 
@@ -100,9 +109,12 @@ class LiveDecoder:
 
     def _give(self, unit: AccessUnit) -> Iterator[Picture | Sound]:
         if unit.is_video:
+            if unit.key and self._key_pts is None:
+                self._key_pts = unit.pts
             yield from self._pictures(self._decoder.decode(unit))
             return
         pts = self._timeline.audio(unit.pts)
+        self._note_change()
         if self._audio_to is None or pts > self._audio_to:
             self._audio_to = pts
             self._table.note(_AUDIO_END, pts + 1)
@@ -113,23 +125,41 @@ class LiveDecoder:
             if frame.pts is None:
                 continue
             pts = self._timeline.video(frame.pts)
+            self._note_change()
+            self._settled = self._settled or frame.pts == self._key_pts
             if self._delivered_to is not None and pts <= self._delivered_to:
                 self.replayed += 1
                 continue
             yield Picture(frame, pts)
 
-    def _note(self, segment: int) -> None:
-        """Keep the timeline as it is before `segment`."""
-        bank = segment % 2 * _BANK_WORDS
-        last = self._timeline.last_video
-        self._table.note(bank + _SEGMENT, 0)
-        self._table.note(bank + _OFFSET, self._timeline.offset)
-        self._table.note(bank + _LAST_VIDEO, _NO_VIDEO if last is None else last)
-        self._table.note(bank + _SEGMENT, segment + 1)
+    def _begin(self, segment: int) -> None:
+        """Go over to a new segment, with a note of the timeline as it is before it."""
+        self._resume_segment = self._segment if self._segment >= 0 else segment
+        self._segment = segment
+        self._key_pts, self._settled = None, False
+        kept = [self._table.noted(bank * _BANK_WORDS + _SEGMENT) for bank in range(_BANKS)]
+        self._noted = (kept.index(min(kept)), self._timeline.changes, self._timeline.last_video)
+        self._note()
+
+    def _note_change(self) -> None:
+        """A source that starts over does so with a segment: then its times before the first picture is settled are on
+        the new origin, and a successor must put them there at once."""
+        bank, changes, last = self._noted
+        if not self._settled and self._timeline.changes != changes:
+            self._noted = (bank, self._timeline.changes, last)
+            self._note()
+
+    def _note(self) -> None:
+        bank, _, last = self._noted
+        words = bank * _BANK_WORDS
+        self._table.note(words + _SEGMENT, 0)
+        self._table.note(words + _OFFSET, self._timeline.offset)
+        self._table.note(words + _LAST_VIDEO, _NO_VIDEO if last is None else last)
+        self._table.note(words + _SEGMENT, self._segment + 1)
 
     def _restore(self, segment: int) -> Timeline:
-        bank = segment % 2 * _BANK_WORDS
-        if segment < 0 or self._table.noted(bank + _SEGMENT) != segment + 1:
-            return Timeline()
-        last = self._table.noted(bank + _LAST_VIDEO)
-        return Timeline(self._table.noted(bank + _OFFSET), None if last == _NO_VIDEO else last)
+        for words in range(0, _BANKS * _BANK_WORDS, _BANK_WORDS):
+            if segment >= 0 and self._table.noted(words + _SEGMENT) == segment + 1:
+                last = self._table.noted(words + _LAST_VIDEO)
+                return Timeline(self._table.noted(words + _OFFSET), None if last == _NO_VIDEO else last)
+        return Timeline()

@@ -17,16 +17,15 @@ MAX_REMEMBERED_STEP = CLOCK_HZ // 5
 class Timeline:
     """Out = in + offset, with a new offset whenever the source's origin changes.
 
-    `offset` and `last_video` are all its state: given to a new instance, the mapping goes on where it was. The first
-    video time of such an instance may lie up to MAX_GAP behind `last_video`, since a restarted stage is fed again
-    from the start of a segment; what it then repeats keeps the times it had.
+    `offset` and `last_video` are all its state: given to a new instance, the mapping goes on where it was. A restarted
+    stage that is fed again from the start of a segment needs the state of that moment; what it then repeats gets the
+    times it had.
     """
 
     def __init__(self, offset: int = 0, last_video: int | None = None) -> None:
         self.offset = offset
         self.last_video = last_video
         self.changes = 0
-        self._replaying = last_video is not None
         self._last_audio: int | None = None
         self._video_source: int | None = None
         self._audio_source: int | None = None
@@ -39,9 +38,8 @@ class Timeline:
         elif self._video_source is not None and 0 < pts - self._video_source <= MAX_REMEMBERED_STEP:
             self._step = pts - self._video_source
         out = pts + self.offset
-        if not self._replaying and self.last_video is not None:
+        if self.last_video is not None:
             out = max(out, self.last_video + 1)
-        self._replaying = False
         self._video_source = pts
         self.last_video = out
         return out
@@ -61,8 +59,8 @@ class Timeline:
         if self.last_video is None:
             return _is_jump(pts, None, self._audio_source)
         step = pts + self.offset - self.last_video
-        if self._replaying:
-            return abs(step) > MAX_GAP
+        if self._video_source is None and self._audio_source is None and step > MAX_GAP:
+            return True
         # Audio that set a new origin can leave the video far behind what went out: then the video sets its own.
         return step < -MAX_STEP_BACK or _is_jump(pts, self._video_source, self._audio_source)
 
@@ -70,7 +68,6 @@ class Timeline:
         head = max(last for last in (self.last_video, self._last_audio) if last is not None)
         self.offset = head + self._step - pts
         self.changes += 1
-        self._replaying = False
         self._video_source = self._audio_source = None
 
 

@@ -58,8 +58,8 @@ _PRODUCER = 8
 _ENDED = _PRODUCER
 _PUBLISHED = _PRODUCER + 1  # highest sequence number published, plus 1
 _LAST_PTS = _PRODUCER + 2
-_NOTES = _PRODUCER + 8  # NOTE_WORDS words that a restarted producer finds again
-_PRODUCER_COUNTS = _PRODUCER + 16
+_PRODUCER_COUNTS = _PRODUCER + 8
+_NOTES = _PRODUCER + 24  # NOTE_WORDS words that a restarted producer finds again
 _CONSUMER = 48
 _JOURNAL_KEY = _CONSUMER
 _JOURNAL_OUTCOME = _CONSUMER + 1
@@ -68,7 +68,7 @@ _CONSUMER_COUNTS = _CONSUMER + 8
 _SUPERVISOR_COUNTS = 80
 _HEADER_WORDS = 128
 
-NOTE_WORDS = 8
+NOTE_WORDS = 16
 
 # One record, in words: two cache lines.
 _STATE = 0

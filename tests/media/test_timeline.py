@@ -92,8 +92,10 @@ def test_video_that_an_audio_restart_leaves_far_behind_sets_its_own_origin():
 @given(st.integers(-(1 << 33), 1 << 33), st.integers(0, 1 << 33), st.integers(1, 60))
 def test_a_restarted_stage_gives_what_it_replays_the_same_times(offset, start, replayed):
     before = Timeline(offset)
-    first = [before.video(start + n * FRAME) for n in range(60)]
-    after = Timeline(before.offset, before.last_video)
+    first = [before.video(start + n * FRAME) for n in range(60 - replayed)]
+    state = (before.offset, before.last_video)
+    first += [before.video(start + n * FRAME) for n in range(60 - replayed, 60)]
+    after = Timeline(*state)
     again = [after.video(start + n * FRAME) for n in range(60 - replayed, 90)]
     assert again[:replayed] == first[60 - replayed :]
     assert again[replayed:] == [first[-1] + (n + 1) * FRAME for n in range(30)]
