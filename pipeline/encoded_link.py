@@ -172,6 +172,7 @@ class EncodedReader:
 
     def __init__(self, boot: EncodedBoot, context: Context, *, owner: int) -> None:
         self.cursor = Cursor(boot.fd)
+        self.cursor.move(self.cursor.segment, 0)  # This process has used nothing yet.
         self._position = (self.cursor.segment, 0)
         self._untold = 0
         self._socket = context.socket(zmq.DEALER)

@@ -46,7 +46,11 @@ class StageProcess:
         finally:
             os.close(boot_fd)
         self.pid = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            self.wait()  # What cannot be watched must not run.
+            raise
         assert self._process.stdout is not None
         self.output_fd = self._process.stdout.fileno()
         os.set_blocking(self.output_fd, False)

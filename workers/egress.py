@@ -31,7 +31,7 @@ class Egress:
         assert boot.input is not None
         form, encoder = boot.input.format, spec.encoder
         self._stats = worker.stats
-        self._sinks = sinks
+        self._lost_before = self._stats[Word.SEGMENTS_LOST]
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
         self._reader = open_reader(boot.input, worker.zmq, owner=boot.incarnation, wake_fd=worker.wake_fd)
         self._pixels = [
@@ -85,7 +85,7 @@ class Egress:
         self._reader.release(slot, Outcome.DELIVERED)
         self._stats.idle()
         if self._trickle is not None:
-            self._stats[Word.SEGMENTS_LOST] = self._trickle.segments_lost
+            self._stats[Word.SEGMENTS_LOST] = self._lost_before + self._trickle.segments_lost
 
     def _take_audio(self) -> None:
         if self._audio is None:
