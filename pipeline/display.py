@@ -1,6 +1,5 @@
 """What a person sees while a pipeline runs: a live table or plain event lines, and at the end the summary."""
 
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
@@ -41,9 +40,7 @@ class Terminal:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 

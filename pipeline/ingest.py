@@ -61,9 +61,8 @@ class TrickleIngest:
         waiting_for = ""
         while True:
             try:
-                if await self._subscribe():
-                    return
-                waiting_for = ""
+                await self._subscribe()
+                return
             except ChannelGone:
                 waiting_for = self._say_waiting("waiting_for_source", waiting_for)
             except TrickleError as error:
@@ -75,13 +74,12 @@ class TrickleIngest:
             self._worker.info(event, url=self._url, **fields)
         return event
 
-    async def _subscribe(self) -> bool:
-        """Read the channel to its end; True then. Raises TrickleError."""
+    async def _subscribe(self) -> None:
+        """Read the channel to its end. Raises TrickleError."""
         async with TrickleSubscriber(self._url, self._numbers.next_channel_seq()) as subscriber:
             while (segment := await subscriber.next()) is not None:
                 await self._read(segment)
-            self._worker.info("source_ended", url=self._url)
-            return True
+        self._worker.info("source_ended", url=self._url)
 
     async def _read(self, segment: SegmentReader) -> None:
         number = self._numbers.link_number(segment.seq())

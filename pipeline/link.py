@@ -10,9 +10,10 @@ import msgspec
 import zmq
 
 from pipeline.doorbell import RESCAN_SECONDS, BellListener, BellRinger
+from pipeline.media.access_unit import CLOCK_HZ
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable, Slot
-from pipeline.messages import TIME_BASE, Descriptor, LinkBoot
+from pipeline.messages import Descriptor, LinkBoot
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -28,6 +29,7 @@ class LinkWriter:
         self._owner = owner
         self._credits = BellListener(context, boot.free_endpoint, wake_fd)
         self._bell = BellRinger(context, boot.ready_endpoint)
+        self._shape = boot.format.shape
         self._encoder = msgspec.msgpack.Encoder()
         self._buffer = bytearray(256)
 
@@ -48,7 +50,6 @@ class LinkWriter:
         """Hand the frame over. Its pixels must be complete."""
         now = time.monotonic_ns()
         self.table.publish(slot, now)
-        form = self.boot.format
         descriptor = Descriptor(
             self.boot.name,
             slot.index,
@@ -57,8 +58,8 @@ class LinkWriter:
             slot.epoch,
             slot.seq,
             slot.pts,
-            (1, TIME_BASE),
-            (form.height, form.width, 3),
+            (1, CLOCK_HZ),
+            self._shape,
             "uint8",
             "rgb",
             slot.arrived_ns,
@@ -82,7 +83,7 @@ class LinkWriter:
 
 
 class _Reader:
-    """What both kinds of reader share: attaching, releasing, and telling a stale bell from a good one."""
+    """What both kinds of reader share: attaching, committing, closing, and telling a stale bell from a good one."""
 
     def __init__(self, boot: LinkBoot, context: Context, *, owner: int, wake_fd: int) -> None:
         self.boot = boot
@@ -93,6 +94,14 @@ class _Reader:
         self._bell = BellListener(context, boot.ready_endpoint, wake_fd)
         self._credit = BellRinger(context, boot.free_endpoint)
         self._decoder = msgspec.msgpack.Decoder(Descriptor)
+
+    def commit(self, slot: Slot) -> None:
+        """See ConsumerTable.commit."""
+        self.table.commit(slot)
+
+    def close(self) -> None:
+        self._bell.close()
+        self._credit.close()
 
     def _hear(self) -> None:
         """Take in the bells that have come. A descriptor of an earlier life of its slot is counted and not used: what
@@ -128,17 +137,9 @@ class BlockReader(_Reader):
         """Whether the producer has ended and every frame was taken."""
         return self.table.ended and not self.table.ready()
 
-    def commit(self, slot: Slot) -> None:
-        """See ConsumerTable.commit."""
-        self.table.commit(slot)
-
     def release(self, slot: Slot, outcome: Outcome) -> None:
         """Give the slot back; the frame is counted as `outcome`."""
         self._finish(slot, outcome)
-
-    def close(self) -> None:
-        self._bell.close()
-        self._credit.close()
 
 
 class LatestReader(_Reader):
@@ -169,10 +170,6 @@ class LatestReader(_Reader):
         with self._moves:
             return self.table.ended and not self.table.ready()
 
-    def commit(self, slot: Slot) -> None:
-        """See ConsumerTable.commit."""
-        self.table.commit(slot)
-
     def release(self, slot: Slot, outcome: Outcome) -> None:
         """Give the slot back; the frame is counted as `outcome`."""
         with self._moves:
@@ -181,8 +178,7 @@ class LatestReader(_Reader):
     def close(self) -> None:
         self._closing = True
         self._skimmer.join()
-        self._bell.close()
-        self._credit.close()
+        super().close()
 
     def _skim(self) -> Slot | None:
         """Free all READY frames but the newest and return that one."""

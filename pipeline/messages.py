@@ -1,13 +1,11 @@
 """Every message on every socket, and what a worker is told at its birth. The types are the schema."""
 
+import math
 from typing import Literal
 
 import msgspec
 
 from pipeline import topology
-
-TIME_BASE = 90_000
-"""Timestamps everywhere count 1/90000 s, the clock of MPEG-TS (ISO/IEC 13818-1, 2.4.2)."""
 
 
 class Descriptor(msgspec.Struct, array_like=True, frozen=True):
@@ -35,8 +33,12 @@ class FrameFormat(msgspec.Struct, frozen=True):
     height: int
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, 3
+
+    @property
     def nbytes(self) -> int:
-        return self.width * self.height * 3
+        return math.prod(self.shape)
 
 
 class LinkBoot(msgspec.Struct, frozen=True):
@@ -76,6 +78,7 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     stats_fd: int
     spec: topology.AnyStage | None = None
     relay_url: str | None = None
+    api_url: str | None = None
     listen_fd: int | None = None
     encoded: EncodedBoot | None = None
     input: LinkBoot | None = None

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import zmq
 
-from pipeline.memory.stage_stats import Span, StageStats, Word
+from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import (
     Abandon,
     Drain,
@@ -23,21 +23,19 @@ from pipeline.messages import (
     PeerRestarted,
     Ready,
     Refused,
-    StageStatus,
     Status,
     StatusRequest,
     ToLauncher,
     ToWorker,
 )
 from pipeline.stage_process import StageProcess
-from pipeline.topology import SPINE, Decode, Egress, Ingress, Limits, Publisher, Recorder, Restart, Stage, Topology
-from pipeline.wiring import SERVICES, Wiring
+from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
+from pipeline.topology import SPINE, Decode, Egress, Ingress, Publisher, Recorder, Stage, Topology
+from pipeline.wiring import Wiring
 from pipeline.worker import EXIT_REFUSED
 
 TICK_SECONDS = 0.25
 SAMPLE_SECONDS = 1.0
-
-STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"
 
 
 class Display(Protocol):
@@ -48,61 +46,6 @@ class Display(Protocol):
     def output(self, stage: str, line: str) -> None: ...
 
     def show(self, status: Status) -> None: ...
-
-
-class SupervisedStage:
-    """A stage over all its lives."""
-
-    def __init__(self, name: str, spec: Stage | None, topology: Topology, stats: StageStats) -> None:
-        self.name = name
-        self.worker = name if spec is None else str(spec.__struct_config__.tag)
-        self.is_service = name in SERVICES
-        self.restart: Restart = (spec.restart if spec else None) or topology.restart
-        self.limits: Limits = (spec.limits if spec else None) or topology.limits
-        self.stats = stats
-        self.state = BACKOFF
-        self.process: StageProcess | None = None
-        self.incarnation = 0
-        self.reason = ""
-        self.started = 0.0
-        self.revive_at = 0.0
-        self.deaths: collections.deque[float] = collections.deque()
-        self.cpu_before = 0.0
-        self.cpu_percent = 0.0
-        self.cpu_s = 0.0
-        self.rss_bytes = 0
-        self.finished = False
-        self.refused = False
-        self.settled = False
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to be expected of the stage."""
-        return self.state in (FINISHED, FAILED)
-
-    def hang(self, now_ns: int) -> str | None:
-        """What the stage is guilty of, if it shows no life."""
-        if self.state == STARTING and time.monotonic() - self.started > self.limits.ready:
-            return f"not ready within {self.limits.ready:g} s"
-        if self.state != READY:
-            return None
-        if now_ns - self.stats[Word.HEARTBEAT_NS] > self.limits.heartbeat * 1e9:
-            return f"no heartbeat for {self.limits.heartbeat:g} s"
-        busy_since = self.stats[Word.BUSY_SINCE_NS]
-        if busy_since and now_ns - busy_since > self.limits.progress * 1e9:
-            return f"busy without progress for {self.limits.progress:g} s"
-        return None
-
-    def next_backoff(self, now: float) -> float | None:
-        """Seconds until the next start, or None when the budget is used up. Notes the death."""
-        self.deaths.append(now)
-        while self.deaths and now - self.deaths[0] > self.restart.window:
-            self.deaths.popleft()
-        if len(self.deaths) > self.restart.max_restarts:
-            return None
-        if len(self.deaths) == 1:
-            return 0.0
-        return min(self.restart.backoff * float(2 ** (len(self.deaths) - 2)), self.restart.backoff_max)
 
 
 class Supervisor:
@@ -120,7 +63,7 @@ class Supervisor:
         self._signals: collections.deque[int] = collections.deque()
         self._draining_since: float | None = None
         self._forced = False
-        self._sampled = 0.0
+        self._sampled = self._began
         self._wake_read = -1
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = self._zmq.socket(zmq.ROUTER)
@@ -164,17 +107,17 @@ class Supervisor:
             state=self._state(),
             reasons=self.failed,
             uptime_s=time.monotonic() - self._began,
-            stages=[self._stage_status(stage) for stage in self._stages.values()],
+            stages=[stage.status() for stage in self._stages.values()],
             links=[link.status() for link in self._wiring.links.values()],
             frames=frames,
             fps=(frames.delivered - 1) / span_ns * 1e9 if span_ns > 0 else 0.0,
-            end_to_end_ms=_quantiles(egress.stats, Span.END_TO_END),
+            end_to_end_ms=egress.stats.p50_p95_ms(Span.END_TO_END),
         )
 
     # The loop, in its order.
 
     def _done(self) -> bool:
-        """When the stream's stages are over. Services, and stages that only watch, end after them."""
+        """When all stages are over. Services end after them."""
         return self._forced or all(stage.over for stage in self._stages.values() if not stage.is_service)
 
     def _revive(self) -> None:
@@ -246,10 +189,9 @@ class Supervisor:
 
     def _abandon_before(self, failed: SupervisedStage) -> None:
         """Tell the stages in front of a failed one that nobody takes what they hand on."""
-        kinds = [kind for kind in SPINE if self._of_kind(kind)]
-        for position, kind in enumerate(kinds):
+        for position, kind in enumerate(SPINE):
             if failed in self._of_kind(kind):
-                for before in kinds[:position]:
+                for before in SPINE[:position]:
                     self._tell_all(before, Abandon())
 
     def _sample(self) -> None:
@@ -257,7 +199,7 @@ class Supervisor:
         if now - self._sampled < SAMPLE_SECONDS:
             return
         for stage in self._stages.values():
-            self._sample_usage(stage, now - self._sampled)
+            stage.sample_usage(now - self._sampled)
         self._sampled = now
         self._display.show(self.status())
 
@@ -319,21 +261,12 @@ class Supervisor:
 
     def _bury(self, stage: SupervisedStage) -> None:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""
-        process = stage.process
-        assert process is not None
-        self._account(stage)
-        code = process.wait()
-        self._show_output(stage)
-        self._ignore(process.pidfd)
-        self._ignore(process.output_fd)
-        process.close()
-        stage.process = None
+        code, last = self._reap_one(stage)
         if code == 0 and stage.finished:
             stage.state = FINISHED
             self._event("info", stage.name, "finished")
             return
         reclaimed = self._wiring.reclaim(stage.name)
-        last = process.last_lines[-1] if process.last_lines else ""
         self._event("error", stage.name, "died", how=_how(code), last_line=last, **reclaimed)
         if stage.refused or code == EXIT_REFUSED:
             self._fail(stage, stage.reason or last)
@@ -341,6 +274,19 @@ class Supervisor:
             self._fail(stage, f"died while draining: {_how(code)}")
         else:
             self._schedule_restart(stage, _how(code))
+
+    def _reap_one(self, stage: SupervisedStage) -> tuple[int, str]:
+        """Wait for a process that is dead or dying and let go of it. Returns its exit code and the last it printed."""
+        process = stage.process
+        assert process is not None
+        stage.account()
+        code = process.wait()
+        self._show_output(stage)
+        self._ignore(process.pidfd)
+        self._ignore(process.output_fd)
+        process.close()
+        stage.process = None
+        return code, process.last_lines[-1] if process.last_lines else ""
 
     def _schedule_restart(self, stage: SupervisedStage, how: str) -> None:
         now = time.monotonic()
@@ -378,28 +324,20 @@ class Supervisor:
         if not self._forced:
             for stage in services:
                 self._tell(stage, Drain())
+            self._draining_since = self._draining_since or time.monotonic()  # Nothing is started again from here on.
             deadline = time.monotonic() + self._topology.limits.drain
             while any(stage.process for stage in services) and time.monotonic() < deadline:
-                self._draining_since = self._draining_since or time.monotonic()
                 self._poller.poll(int(TICK_SECONDS * 1000))
                 self._hear()
                 self._reap()
         for stage in self._stages.values():
             if stage.process is not None:
                 stage.process.kill()
-                self._end_by_force(stage)
+                self._reap_one(stage)
+                self._wiring.reclaim(stage.name)
+                stage.state, stage.reason = FAILED, "killed: it did not stop in time"
         self._wiring.abandon()
         self._zmq.destroy(linger=500)
-
-    def _end_by_force(self, stage: SupervisedStage) -> None:
-        assert stage.process is not None
-        self._account(stage)
-        stage.process.wait()
-        self._show_output(stage)
-        stage.process.close()
-        stage.process = None
-        self._wiring.reclaim(stage.name)
-        stage.state, stage.reason = FAILED, "killed: it did not stop in time"
 
     # Small things.
 
@@ -420,36 +358,6 @@ class Supervisor:
 
     def _is_finished(self, kind: type[Stage]) -> bool:
         return all(stage.state == FINISHED for stage in self._of_kind(kind))
-
-    def _stage_status(self, stage: SupervisedStage) -> StageStatus:
-        alive = stage.process is not None
-        return StageStatus(
-            stage=stage.name,
-            worker=stage.worker,
-            state=stage.state,
-            pid=stage.process.pid if stage.process else None,
-            restarts=max(0, stage.incarnation - 1),
-            uptime_s=time.monotonic() - stage.started if alive else 0.0,
-            units_in=stage.stats[Word.UNITS_IN],
-            units_out=stage.stats[Word.UNITS_OUT],
-            latency_ms=_quantiles(stage.stats, Span.STAGE),
-            cpu_s=stage.cpu_s,
-            cpu_percent=stage.cpu_percent,
-            rss_bytes=stage.rss_bytes,
-        )
-
-    def _sample_usage(self, stage: SupervisedStage, seconds: float) -> None:
-        before = stage.cpu_s
-        if stage.process is not None:
-            cpu, rss = stage.process.usage()
-            stage.cpu_s = stage.cpu_before + cpu
-            stage.rss_bytes = rss or stage.rss_bytes  # A zombie has none.
-        stage.cpu_percent = 100 * (stage.cpu_s - before) / seconds if self._sampled else 0.0
-
-    def _account(self, stage: SupervisedStage) -> None:
-        """Take in what a dead process has used, while the kernel still knows."""
-        assert stage.process is not None
-        stage.cpu_s = stage.cpu_before = stage.cpu_before + stage.process.usage()[0]
 
     def _show_output(self, stage: SupervisedStage) -> None:
         assert stage.process is not None
@@ -503,8 +411,3 @@ def _how(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
-
-
-def _quantiles(stats: StageStats, span: Span) -> tuple[float | None, float | None]:
-    p50, p95 = stats.quantiles_ms(span, 0.5, 0.95)
-    return (None, None) if p50 != p50 else (round(p50, 2), round(p95, 2))

@@ -243,7 +243,7 @@ class Topology(_Section, kw_only=True, frozen=True):
         return producer is not None and not isinstance(self.stages[producer], Ingress)
 
 
-SPINE = (Ingress, Decode, Inference, Egress)
+SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
 RESERVED_NAMES = ("launcher", "relay", "api")
 
 

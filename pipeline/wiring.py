@@ -88,6 +88,7 @@ class Wiring:
             stats_fd=self._stats_fds[stage],
             spec=spec,
             relay_url=self.relay_url,
+            api_url=self.api_url,
             listen_fd=self.listeners[stage].fileno() if stage in self.listeners else None,
             encoded=self.encoded if joined else None,
             input=self._link_boot(getattr(spec, "input", None)),

@@ -15,10 +15,8 @@ async def serve_until_drained(worker: Worker) -> None:
     control = ControlClient(worker.boot.control_endpoint)
     runner = web.AppRunner(Api(control).application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    listener = socket.socket(fileno=worker.boot.listen_fd)
-    await web.SockSite(runner, listener).start()
-    host, port = listener.getsockname()[:2]
-    worker.ready(f"http://{host}:{port}")
+    await web.SockSite(runner, socket.socket(fileno=worker.boot.listen_fd)).start()
+    worker.ready(worker.boot.api_url or "")
     await worker.draining_event().wait()
     await runner.cleanup()
     control.close()

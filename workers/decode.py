@@ -34,14 +34,11 @@ class Decode:
             boot.output, worker.zmq, stream=boot.stream, owner=boot.incarnation, wake_fd=worker.wake_fd
         )
         form = boot.output.format
-        self._pixels = [
-            np.frombuffer(slot.data, np.uint8).reshape(form.height, form.width, 3) for slot in self._writer.table.slots
-        ]
+        self._pixels = [np.frombuffer(slot.data, np.uint8).reshape(form.shape) for slot in self._writer.table.slots]
         self._decoder = VideoDecoder(form.width, form.height, boot.frame.fit)
         self._source = EncodedReader(boot.encoded, worker.zmq, owner=boot.incarnation)
         self._live = LiveDecoder(self._decoder, self._writer.table, self._source.cursor.segment)
         self._audio = AudioWriter(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
-        self._before = {word: self._stats[word] for word in (Word.SKIPPED, Word.REPLAYED, Word.AUDIO_DROPPED)}
         self._errors_counted = 0
         self._told_not_mpeg_ts = False
 
@@ -121,14 +118,14 @@ class Decode:
         channels = self._live.streams.audio_channels if self._live.streams else 2
         self._audio.announce(AudioFormat("opus" if sound.codec is Codec.OPUS else "aac", channels))
         self._audio.write(sound.pts, sound.data)
-        self._stats[Word.AUDIO_DROPPED] = self._before[Word.AUDIO_DROPPED] + self._audio.dropped
+        self._stats.total(Word.AUDIO_DROPPED, self._audio.dropped)
 
     def _count(self) -> None:
         for _ in range(self._live.decode_errors - self._errors_counted):
             self._writer.drop(Outcome.DECODE_ERROR)
         self._errors_counted = self._live.decode_errors
-        self._stats[Word.SKIPPED] = self._before[Word.SKIPPED] + self._live.skipped
-        self._stats[Word.REPLAYED] = self._before[Word.REPLAYED] + self._live.replayed
+        self._stats.total(Word.SKIPPED, self._live.skipped)
+        self._stats.total(Word.REPLAYED, self._live.replayed)
         if self._live.bytes_unrecognized > NOT_MPEG_TS_BYTES and not self._told_not_mpeg_ts:
             self._told_not_mpeg_ts = True
             self._worker.error(

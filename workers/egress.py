@@ -31,12 +31,9 @@ class Egress:
         assert boot.input is not None
         form, encoder = boot.input.format, spec.encoder
         self._stats = worker.stats
-        self._lost_before = self._stats[Word.SEGMENTS_LOST]
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
         self._reader = open_reader(boot.input, worker.zmq, owner=boot.incarnation, wake_fd=worker.wake_fd)
-        self._pixels = [
-            np.frombuffer(slot.data, np.uint8).reshape(form.height, form.width, 3) for slot in self._reader.table.slots
-        ]
+        self._pixels = [np.frombuffer(slot.data, np.uint8).reshape(form.shape) for slot in self._reader.table.slots]
         self._audio = AudioReader(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
         self._muxer = TsMuxer()
         self._segmenter = Segmenter(self._muxer, _Tee(sinks))
@@ -85,7 +82,7 @@ class Egress:
         self._reader.release(slot, Outcome.DELIVERED)
         self._stats.idle()
         if self._trickle is not None:
-            self._stats[Word.SEGMENTS_LOST] = self._lost_before + self._trickle.segments_lost
+            self._stats.total(Word.SEGMENTS_LOST, self._trickle.segments_lost)
 
     def _take_audio(self) -> None:
         if self._audio is None:

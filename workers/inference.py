@@ -33,7 +33,6 @@ class Inference:
         )
         self._incoming = FrameTensors(self._reader.table.slots, boot.input.format, device)
         self._outgoing = FrameTensors(self._writer.table.slots, boot.output.format, device)
-        self._stale_before = self._stats[Word.STALE_BELLS]
         self._reported = 0.0
         self._errors = 0
 
@@ -53,7 +52,7 @@ class Inference:
 
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
-        self._stats[Word.STALE_BELLS] = self._stale_before + self._reader.stale_bells
+        self._stats.total(Word.STALE_BELLS, self._reader.stale_bells)
         self._stats.busy()
         try:
             image = self._processor.process(self._incoming.load(slot))

@@ -49,6 +49,7 @@ class StageStats:
     def __init__(self, fd: int) -> None:
         self._slab = Slab(fd)
         self._words = self._slab.words(0, _TOTAL_WORDS)
+        self._before = [int(word) for word in self._words[:_WORDS]]
 
     def __getitem__(self, word: Word) -> int:
         return int(self._words[word])
@@ -58,6 +59,10 @@ class StageStats:
 
     def add(self, word: Word, amount: int = 1) -> None:
         self._words[word] += amount
+
+    def total(self, word: Word, of_this_life: int) -> None:
+        """Store a counter of which this process keeps its own part: what its predecessors had counted, plus that."""
+        self._words[word] = self._before[word] + of_this_life
 
     def beat(self) -> None:
         self._words[Word.HEARTBEAT_NS] = time.monotonic_ns()
@@ -94,6 +99,11 @@ class StageStats:
         start = _WORDS + span * HISTOGRAM_BUCKETS
         counts = [int(n) for n in self._words[start : start + HISTOGRAM_BUCKETS]]
         return [_quantile_ms(counts, fraction) for fraction in fractions]
+
+    def p50_p95_ms(self, span: Span) -> tuple[float | None, float | None]:
+        """Median and 95th percentile in milliseconds; None when nothing was recorded."""
+        p50, p95 = self.quantiles_ms(span, 0.5, 0.95)
+        return (None, None) if math.isnan(p50) else (round(p50, 2), round(p95, 2))
 
     def close(self) -> None:
         self._words.release()

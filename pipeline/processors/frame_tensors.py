@@ -16,9 +16,8 @@ class FrameTensors:
     """The tensors of one link's slots, and one float32 (1, height, width, 3) picture on the device."""
 
     def __init__(self, slots: Sequence[Slot], form: FrameFormat, device: torch.device) -> None:
-        shape = (form.height, form.width, 3)
-        self._pixels = [torch.frombuffer(slot.data, dtype=torch.uint8).view(shape) for slot in slots]
-        self._picture = torch.empty((1, *shape), dtype=torch.float32, device=device)
+        self._pixels = [torch.frombuffer(slot.data, dtype=torch.uint8).view(form.shape) for slot in slots]
+        self._picture = torch.empty((1, *form.shape), dtype=torch.float32, device=device)
 
     def load(self, slot: Slot) -> torch.Tensor:
         """The slot's pixels as float32 (1, height, width, 3) in [0, 1] on the device. Overwritten by the next call."""

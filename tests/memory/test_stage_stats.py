@@ -112,3 +112,19 @@ def test_closing_gives_the_mapping_back(slab_fd):
     before = len(os.listdir("/proc/self/fd"))
     StageStats(fd).close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_total_of_this_life_goes_on_from_what_the_predecessors_counted(slab_fd):
+    StageStats(slab_fd).total(Word.SKIPPED, 7)
+
+    successor = StageStats(slab_fd)
+    successor.total(Word.SKIPPED, 2)
+    successor.total(Word.SKIPPED, 3)
+
+    assert successor[Word.SKIPPED] == 10
+
+
+def test_median_and_95th_are_none_before_anything_was_recorded(stats):
+    assert stats.p50_p95_ms(Span.STAGE) == (None, None)
+    stats.record(Span.STAGE, 5_000_000)
+    assert stats.p50_p95_ms(Span.STAGE) == (pytest.approx(5, rel=0.08), pytest.approx(5, rel=0.08))
