@@ -49,7 +49,10 @@ class SupervisedStage:
             return f"not ready within {self.limits.ready:g} s"
         if self.state != READY:
             return None
-        if now_ns - self.stats[Word.HEARTBEAT_NS] > self.limits.heartbeat * 1e9:
+        silent_s = (now_ns - self.stats[Word.HEARTBEAT_NS]) / 1e9
+        if self.finished:  # Its last heartbeat was with its last word; torch may take a second to leave.
+            return f"finished, but not gone within {self.limits.drain:g} s" if silent_s > self.limits.drain else None
+        if silent_s > self.limits.heartbeat:
             return f"no heartbeat for {self.limits.heartbeat:g} s"
         busy_since = self.stats[Word.BUSY_SINCE_NS]
         if busy_since and now_ns - busy_since > self.limits.progress * 1e9:

@@ -262,9 +262,9 @@ class Supervisor:
     def _bury(self, stage: SupervisedStage) -> None:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""
         code, last = self._reap_one(stage)
-        if code == 0 and stage.finished:
+        if stage.finished:  # Everything was handed on; how it left after that loses nothing.
             stage.state = FINISHED
-            self._event("info", stage.name, "finished")
+            self._event("info", stage.name, "finished", how=_how(code) if code else "")
             return
         reclaimed = self._wiring.reclaim(stage.name)
         self._event("error", stage.name, "died", how=_how(code), last_line=last, **reclaimed)

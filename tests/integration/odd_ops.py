@@ -1,5 +1,6 @@
 """Processors that misbehave, for the tests to name in a topology."""
 
+import atexit
 import itertools
 import time
 
@@ -12,6 +13,13 @@ def slow(image: torch.Tensor, seconds: float = 0.1) -> torch.Tensor:
     """Takes its time over every picture that is not black: a model that is slower than the stream, once warm."""
     if image.any():
         time.sleep(seconds)
+    return image
+
+
+def slow_to_leave(image: torch.Tensor) -> torch.Tensor:
+    """A model whose process takes longer to exit than a heartbeat may be missing."""
+    if next(_calls) == 1:
+        atexit.register(time.sleep, 2.5)
     return image
 
 

@@ -44,6 +44,18 @@ def test_a_signal_drains_the_stream_and_leaves_nothing(
     assert set(os.listdir("/dev/shm")) == shared_memory
 
 
+def test_a_stage_that_is_slow_to_leave_is_not_taken_for_dead(launch: Launch, source: Path) -> None:
+    pipeline = launch(
+        source,
+        limits={"heartbeat": 1.0},
+        stages__inference__processor={"callable": "tests.integration.odd_ops:slow_to_leave"},
+    )
+
+    assert pipeline.end() == 0, pipeline.log
+    assert "hanging" not in pipeline.log
+    assert {stage.restarts for stage in pipeline.summary().stages} == {0}
+
+
 def test_a_second_signal_does_not_wait(launch: Launch, source: Path) -> None:
     slow = {"callable": "tests.integration.odd_ops:slow", "params": {"seconds": 20.0}}
     pipeline = launch(source, stages__inference__processor=slow)

@@ -115,9 +115,10 @@ def test_closing_gives_the_mapping_back(slab_fd):
 
 
 def test_a_total_of_this_life_goes_on_from_what_the_predecessors_counted(slab_fd):
-    StageStats(slab_fd).total(Word.SKIPPED, 7)
+    fd = slab_fd(STATS_BYTES)
+    StageStats(fd).total(Word.SKIPPED, 7)
 
-    successor = StageStats(slab_fd)
+    successor = StageStats(fd)
     successor.total(Word.SKIPPED, 2)
     successor.total(Word.SKIPPED, 3)
 
