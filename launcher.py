@@ -1,18 +1,21 @@
-"""The command line: run a topology, check one, draw one."""
+"""The command line: run a topology, check one, draw one, look into one that runs."""
 
 import argparse
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 
-from pipeline.display import Terminal, frame_text, stage_table
-from pipeline.run_dir import AlreadyRunning, RunDir
+from pipeline.control import ControlLine, LauncherSilent
+from pipeline.display import Terminal, frame_text, slot_table, stage_table
+from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology
@@ -25,18 +28,24 @@ EXIT_USAGE = 2
 SUMMARY_WIDTH = 120
 """Columns of the summary where there is no terminal to ask."""
 
+INSPECT_SECONDS = 0.25
+"""Between two looks at a running pipeline."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0 all went well, 1 a stage failed, 2 a mistake in what was asked."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (TopologyFileError, AlreadyRunning, PortInUse) as error:
+    except (TopologyFileError, AlreadyRunning, NotRunning, PortInUse) as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
-        print(f"{error.filename or options.file}: {error.strerror or error}", file=sys.stderr)
+        print(f"{error.filename or getattr(options, 'file', '')}: {error.strerror or error}", file=sys.stderr)
         return EXIT_USAGE
+    except LauncherSilent as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     graph = commands.add_parser("graph", help="print the topology as a Mermaid diagram")
     graph.set_defaults(command=_graph)
+    inspect = commands.add_parser("inspect", help="show the slots of a running pipeline: states, ages, owners, drops")
+    inspect.add_argument("name", metavar="NAME", help="the topology's `name:`")
+    inspect.add_argument("--json", action="store_true", help="print them once, as JSON")
+    inspect.set_defaults(command=_inspect)
     for command in (run, check, graph):
         command.add_argument("file", type=Path, metavar="FILE", help="topology, such as configs/demo.yaml")
         command.add_argument(
@@ -102,6 +115,29 @@ def _graph(options: argparse.Namespace) -> int:
             shape = f'{re.sub(r"[^A-Za-z0-9]", "_", outside)}(["{outside}"])'
             print(f"  {shape} --> {name}" if inwards else f"  {name} --> {shape}")
     return EXIT_OK
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    """Live until Ctrl-C or the pipeline's end; where there is no terminal to draw on, once."""
+    console = Console(width=None if sys.stdout.isatty() else SUMMARY_WIDTH)
+    with ControlLine(control_endpoint(options.name)) as launcher:
+        if options.json:
+            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(launcher.status().links)) + b"\n")
+        elif not console.is_terminal:
+            console.print(_slot_tables(launcher))
+        else:
+            with Live(_slot_tables(launcher), console=console, auto_refresh=False) as live:
+                try:
+                    while True:
+                        live.update(_slot_tables(launcher), refresh=True)
+                        time.sleep(INSPECT_SECONDS)
+                except (KeyboardInterrupt, LauncherSilent):
+                    pass
+    return EXIT_OK
+
+
+def _slot_tables(launcher: ControlLine) -> Group:
+    return Group(*(slot_table(link) for link in launcher.status().links))
 
 
 def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:

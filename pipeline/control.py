@@ -1,6 +1,8 @@
-"""Asks a running launcher over its control socket, from an event loop. The launcher's end is in `supervisor`."""
+"""Asks a running launcher over its control socket: from an event loop, or from a command line. The launcher's end is in
+`supervisor`."""
 
 import asyncio
+from typing import Self
 
 import msgspec
 import zmq
@@ -14,9 +16,37 @@ REPLY_SECONDS = 2.0
 class LauncherSilent(Exception):
     """The launcher did not answer in time."""
 
+    def __init__(self) -> None:
+        super().__init__(f"no answer from the launcher within {REPLY_SECONDS:g} s")
+
+
+class ControlLine:
+    """Blocking, for commands."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.RCVTIMEO, int(1000 * REPLY_SECONDS))
+        self._socket.connect(endpoint)
+
+    def status(self) -> Status:
+        """Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        self._socket.send(msgspec.msgpack.encode(StatusRequest()))
+        try:
+            return msgspec.msgpack.decode(self._socket.recv(), type=Status)
+        except zmq.Again as error:
+            raise LauncherSilent from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.destroy(linger=0)
+
 
 class ControlClient:
-    """One question at a time; the others wait for their turn."""
+    """For event loops. One question at a time; the others wait for their turn."""
 
     def __init__(self, endpoint: str) -> None:
         self._context = zmq.asyncio.Context()
@@ -32,7 +62,7 @@ class ControlClient:
             try:
                 reply = await asyncio.wait_for(self._socket.recv(), REPLY_SECONDS)
             except TimeoutError as error:
-                raise LauncherSilent(f"no answer from the launcher within {REPLY_SECONDS:g} s") from error
+                raise LauncherSilent from error
             return msgspec.msgpack.decode(reply, type=Status)
 
     def close(self) -> None:

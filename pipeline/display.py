@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import log
-from pipeline.messages import StageStatus, Status
+from pipeline.messages import LinkStatus, StageStatus, Status
 
 _STYLES = {"OK": "green", "READY": "green", "FINISHED": "blue", "FAILED": "bold red", "DEGRADED": "bold red"}
+_SLOT_STYLES = {"FILLING": "yellow", "READY": "green", "IN_USE": "cyan"}
 
 
 class Terminal:
@@ -80,6 +81,35 @@ def frame_text(status: Status) -> Text:
         f" ({dropped}) + in flight {frames.in_flight}\n"
         f"output: {status.fps:.1f} fps; latency end to end p50 {_number(p50)} ms, p95 {_number(p95)} ms"
     )
+
+
+def slot_table(link: LinkStatus) -> Table:
+    """One row a slot of a frame link, and the count of its frames below."""
+    table = Table(
+        title=f"{link.link}: {link.producer} -> {link.consumer}, {link.policy}{', ended' if link.ended else ''}",
+        caption=_link_count(link),
+        caption_justify="left",
+    )
+    for heading in ("slot", "state", "age ms", "frame", "owner", "deaths", "generation"):
+        table.add_column(heading, justify="left" if heading in ("state", "owner") else "right")
+    for index, slot in enumerate(link.slots):
+        style = _SLOT_STYLES.get(slot.state, "")
+        used = slot.state != "FREE"
+        table.add_row(
+            str(index),
+            f"[{style}]{slot.state}[/]" if style else slot.state,
+            f"{slot.age_ms:.1f}" if used else "",
+            str(slot.seq) if used else "",
+            slot.owner,
+            str(slot.attempts) if used and slot.attempts else "",
+            str(slot.generation),
+        )
+    return table
+
+
+def _link_count(link: LinkStatus) -> str:
+    outcomes = ", ".join(f"{outcome} {count}" for outcome, count in link.outcomes.items()) or "none"
+    return f"begun {link.begun}, in flight {link.in_flight}, published up to {link.published - 1}; finished: {outcomes}"
 
 
 def _row(stage: StageStatus) -> list[str]:

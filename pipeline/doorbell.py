@@ -1,73 +1,46 @@
 """A doorbell: tells the process at the other end of a link that the slot table has changed.
 
-It is a ZeroMQ PUSH/PULL pair over an ipc socket. A bell is a hint and never the truth: losing one loses no frame, since
-whoever waits looks at the table before it sleeps, and again when RESCAN_SECONDS have passed without a bell.
+It is an eventfd, made with the link and inherited by both ends, so the kernel keeps the count: what was rung before the
+listener was there, or while it was being replaced, is heard by whoever listens next. A bell says no more than "look at
+the table". The one bell that can be lost is that of a ringer that died between its store and the ring; whoever reclaims
+rings in its place.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator
+import select
 
-import zmq
+WAKE = 1 << 32
+"""Added by whoever wants a listener to return to its loop; bells add 1, and nobody lets 2**32 of them gather."""
 
-RESCAN_SECONDS = 0.1
-RECONNECT_MS = 5
-
-MAX_QUEUED_BELLS = 64
-"""As many as the slots of the largest link: when so many wait, one more would tell the listener nothing new."""
+_EVENTFD_BYTES = 8
 
 
-class BellRinger:
-    """The end that rings. Never blocks: with nobody listening, or MAX_QUEUED_BELLS waiting, the bell is dropped."""
+def make_bell() -> int:
+    """A descriptor to be inherited by both ends. It blocks: a listener sleeps in the read itself, one call a bell."""
+    return os.eventfd(0, os.EFD_CLOEXEC)
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        self._socket = context.socket(zmq.PUSH)
-        self._socket.set(zmq.SNDHWM, MAX_QUEUED_BELLS)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._socket.connect(endpoint)
 
-    def ring(self, message: bytes | bytearray = b"") -> None:
-        with contextlib.suppress(zmq.Again):
-            self._socket.send(message, zmq.NOBLOCK)
+def ring(bell: int) -> None:
+    """Never waits."""
+    os.eventfd_write(bell, 1)
 
-    def close(self) -> None:
-        self._socket.close()
+
+def wake(bell: int) -> None:
+    """End the listener's wait, or its next one."""
+    os.eventfd_write(bell, WAKE)
 
 
 class BellListener:
-    """The end that waits. `wake_fd` is a non-blocking eventfd that ends a wait early (the worker was told
-    something)."""
+    """The end that waits. One at a time may listen to a bell."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, wake_fd: int) -> None:
-        self._wake_fd = wake_fd
-        self._path = endpoint.removeprefix("ipc://")
-        self._socket = context.socket(zmq.PULL)
-        self._socket.set(zmq.RCVHWM, MAX_QUEUED_BELLS)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.bind(endpoint)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(wake_fd, zmq.POLLIN)
+    def __init__(self, bell: int) -> None:
+        self._bell = bell
+        self._poll = select.poll()
+        self._poll.register(bell, select.POLLIN)
 
-    def wait(self, seconds: float) -> bool:
-        """Return when a bell is there, when woken (True), or after `seconds`, at most RESCAN_SECONDS."""
-        events = self._poller.poll(int(1000 * min(max(seconds, 0.001), RESCAN_SECONDS)))
-        woken = any(source == self._wake_fd for source, _ in events)
-        if woken:
-            with contextlib.suppress(BlockingIOError):  # Another thread may have taken it.
-                os.eventfd_read(self._wake_fd)
-        return woken
-
-    def drain(self) -> Iterator[bytes]:
-        """Every bell that has come, without waiting."""
-        while True:
-            try:
-                yield self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-
-    def close(self) -> None:
-        self._socket.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return when the bell rings, or when `seconds` have passed. True: somebody called `wake`."""
+        if seconds is not None and not self._poll.poll(max(0.0, 1000 * seconds)):
+            return False
+        # os.eventfd_read would raise InterruptedError at every signal; os.read goes on after it.
+        return int.from_bytes(os.read(self._bell, _EVENTFD_BYTES), "little") >= WAKE

@@ -1,72 +1,113 @@
-"""A frame link as a worker sees it: take a slot, fill it, publish it; or take the next frame, use it, release it.
+"""A frame link as its three parties see it: the launcher makes it, a worker writes frames, another reads them.
 
-Joins the slot table (the truth), the doorbell (the hint) and the link's policy. It never copies pixels.
+Joins the slot table (the truth), the doorbells (the hints) and the link's policy. It never copies pixels.
 """
 
+import os
+import select
 import threading
 import time
 
-import msgspec
-import zmq
+from pipeline.doorbell import BellListener, make_bell, ring, wake
+from pipeline.memory.slab import Slab, create_slab
+from pipeline.memory.slot_table import (
+    FILLING,
+    FREE,
+    IN_USE,
+    NO_SEQ,
+    STATE_NAMES,
+    ConsumerTable,
+    Outcome,
+    ProducerTable,
+    Slot,
+    SupervisorTable,
+    link_bytes,
+)
+from pipeline.messages import FrameFormat, LinkBoot, LinkStatus, SlotStatus
+from pipeline.topology import Policy
 
-from pipeline.doorbell import RESCAN_SECONDS, BellListener, BellRinger
-from pipeline.media.access_unit import CLOCK_HZ
-from pipeline.memory.slab import Slab
-from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable, Slot
-from pipeline.messages import Descriptor, LinkBoot
 
-Context = zmq.Context[zmq.Socket[bytes]]
+class FrameLink:
+    """The launcher's hold of a link: its memory and its bells, which outlive whoever uses them."""
+
+    def __init__(self, name: str, slots: int, policy: Policy, form: FrameFormat) -> None:
+        """Raises OSError when memory or descriptors run out."""
+        fd = create_slab(name, link_bytes(slots, form.nbytes))
+        self.boot = LinkBoot(name, fd, slots, policy, form, ready_fd=make_bell(), free_fd=make_bell())
+        self._slab = Slab(fd)
+        self.table = SupervisorTable(self._slab, slots, form.nbytes)
+
+    @property
+    def fds(self) -> list[int]:
+        """What a worker must inherit to attach."""
+        return inherited_fds(self.boot)
+
+    def wake(self) -> None:
+        """Make both ends look at the table: in the place of a party that died before it could ring."""
+        wake(self.boot.ready_fd)
+        wake(self.boot.free_fd)
+
+    def status(self, producer: str, consumer: str) -> LinkStatus:
+        """What the table says just now, for people. `producer` and `consumer` are the names of the stages."""
+        table = self.table
+        return LinkStatus(
+            link=self.boot.name,
+            producer=producer,
+            consumer=consumer,
+            policy=self.boot.policy,
+            begun=table.begun(),
+            published=table.published,
+            ended=table.ended,
+            in_flight=table.in_flight(),
+            outcomes={outcome.name.lower(): n for outcome, n in table.counts().items() if n},
+            slots=[_slot_status(slot, {FILLING: producer, IN_USE: consumer}) for slot in table.slots],
+        )
+
+    def close(self) -> None:
+        """Give back memory and bells. Both ends must be gone, or will not be joined by others."""
+        self.table.close()
+        self._slab.close()
+        for fd in self.fds:
+            os.close(fd)
+
+
+def inherited_fds(boot: LinkBoot) -> list[int]:
+    return [boot.fd, boot.ready_fd, boot.free_fd]
 
 
 class LinkWriter:
     """The producer's end. One thread."""
 
-    def __init__(self, boot: LinkBoot, context: Context, *, stream: str, owner: int, wake_fd: int) -> None:
+    def __init__(self, boot: LinkBoot, *, owner: int) -> None:
         self.boot = boot
         self._slab = Slab(boot.fd)
         self.table = ProducerTable(self._slab, boot.slots, boot.format.nbytes)
-        self._stream = stream
         self._owner = owner
-        self._credits = BellListener(context, boot.free_endpoint, wake_fd)
-        self._bell = BellRinger(context, boot.ready_endpoint)
-        self._shape = boot.format.shape
-        self._encoder = msgspec.msgpack.Encoder()
-        self._buffer = bytearray(256)
+        self._credits = BellListener(boot.free_fd)
+        self._bell = boot.ready_fd
 
-    def acquire(self, *, seq: int, pts: int, epoch: int, arrived_ns: int, wait_seconds: float = 0.0) -> Slot | None:
-        """A FREE slot, now FILLING with frame (epoch, seq); None when there is none within `wait_seconds` or when the
-        worker was woken. Call `acquire` again to go on waiting, or `drop` to give the frame up."""
-        deadline = time.monotonic() + wait_seconds
+    def acquire(
+        self, *, seq: int, pts: int, epoch: int, arrived_ns: int, wait_seconds: float | None = None
+    ) -> Slot | None:
+        """A FREE slot, now FILLING with frame (epoch, seq). Waits for one, `wait_seconds` at most.
+
+        None when there is none in that time, or when the worker was woken: call `acquire` again to go on waiting, or
+        `drop` to give the frame up.
+        """
+        deadline = _deadline(wait_seconds)
+        woken = False
         while (slot := self.table.free_slot()) is None:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or self._credits.wait(remaining):
+            remaining = _remaining(deadline)
+            if woken or remaining == 0:
                 return None
-            for _ in self._credits.drain():
-                pass
+            woken = self._credits.wait(remaining)
         self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner)
         return slot
 
     def publish(self, slot: Slot) -> None:
         """Hand the frame over. Its pixels must be complete."""
-        now = time.monotonic_ns()
-        self.table.publish(slot, now)
-        descriptor = Descriptor(
-            self.boot.name,
-            slot.index,
-            slot.generation,
-            self._stream,
-            slot.epoch,
-            slot.seq,
-            slot.pts,
-            (1, CLOCK_HZ),
-            self._shape,
-            "uint8",
-            "rgb",
-            slot.arrived_ns,
-            now,
-        )
-        self._encoder.encode_into(descriptor, self._buffer)
-        self._bell.ring(self._buffer)
+        self.table.publish(slot, time.monotonic_ns())
+        ring(self._bell)
 
     def drop(self, outcome: Outcome) -> None:
         """Count a frame that gets no slot."""
@@ -75,100 +116,117 @@ class LinkWriter:
     def end(self) -> None:
         """Say that no further frame will come."""
         self.table.end()
-        self._bell.ring()
+        wake(self._bell)
 
     def close(self) -> None:
-        self._bell.close()
-        self._credits.close()
+        """Let go of the memory. Views of the pixels that are still held keep it mapped."""
+        self.table.close()
+        self._slab.close()
 
 
-class _Reader:
-    """What both kinds of reader share: attaching, committing, closing, and telling a stale bell from a good one."""
+class BlockReader:
+    """Every frame, oldest first; the producer waits when the slots are full. One thread."""
 
-    def __init__(self, boot: LinkBoot, context: Context, *, owner: int, wake_fd: int) -> None:
+    def __init__(self, boot: LinkBoot, *, owner: int) -> None:
         self.boot = boot
         self._slab = Slab(boot.fd)
         self.table = ConsumerTable(self._slab, boot.slots, boot.format.nbytes)
-        self.stale_bells = 0
         self._owner = owner
-        self._bell = BellListener(context, boot.ready_endpoint, wake_fd)
-        self._credit = BellRinger(context, boot.free_endpoint)
-        self._decoder = msgspec.msgpack.Decoder(Descriptor)
+        self._bell = BellListener(boot.ready_fd)
+        self._credit = boot.free_fd
+
+    def take(self, wait_seconds: float | None = None) -> Slot | None:
+        """The oldest READY frame, now IN_USE. Waits for one, `wait_seconds` at most.
+
+        None when there is none in that time, or when the worker was woken or the producer has ended.
+        """
+        deadline = _deadline(wait_seconds)
+        woken = False
+        while (slot := self.table.oldest()) is None:
+            remaining = _remaining(deadline)
+            if woken or remaining == 0:
+                return None
+            woken = self._bell.wait(remaining)
+        self.table.take(slot, self._owner)
+        return slot
+
+    @property
+    def drained(self) -> bool:
+        """Whether the producer has ended and every frame was taken."""
+        return self.table.ended and self.table.oldest() is None
 
     def commit(self, slot: Slot) -> None:
         """See ConsumerTable.commit."""
         self.table.commit(slot)
 
-    def close(self) -> None:
-        self._bell.close()
-        self._credit.close()
-
-    def _hear(self) -> None:
-        """Take in the bells that have come. A descriptor of an earlier life of its slot is counted and not used: what
-        is READY, and since when, is read from the table."""
-        for message in self._bell.drain():
-            if message:
-                descriptor = self._decoder.decode(message)
-                if descriptor.generation != self.table.slots[descriptor.slot].generation:
-                    self.stale_bells += 1
-
-    def _finish(self, slot: Slot, outcome: Outcome) -> None:
-        self.table.finish(slot, outcome)
-        self._credit.ring()
-
-
-class BlockReader(_Reader):
-    """Every frame, oldest first; the producer waits when the slots are full. One thread."""
-
-    def take(self, wait_seconds: float) -> Slot | None:
-        """The oldest READY frame, now IN_USE; None when there is none within `wait_seconds`."""
-        ready = self.table.ready()
-        if not ready and wait_seconds > 0:
-            self._bell.wait(wait_seconds)
-            self._hear()
-            ready = self.table.ready()
-        if not ready:
-            return None
-        self.table.take(ready[0], self._owner)
-        return ready[0]
-
-    @property
-    def drained(self) -> bool:
-        """Whether the producer has ended and every frame was taken."""
-        return self.table.ended and not self.table.ready()
-
     def release(self, slot: Slot, outcome: Outcome) -> None:
         """Give the slot back; the frame is counted as `outcome`."""
-        self._finish(slot, outcome)
+        self.table.finish(slot, outcome)
+        ring(self._credit)
+
+    def close(self) -> None:
+        """Let go of the memory. Views of the pixels that are still held keep it mapped."""
+        self.table.close()
+        self._slab.close()
 
 
-class LatestReader(_Reader):
-    """Only the newest frame; older ones are freed as LATE by a thread of its own, also while the worker is busy with a
-    frame, so that the producer finds free slots and what is taken next is new."""
+class LatestReader:
+    """Only the newest frame; older ones are freed as LATE, also while the worker is busy with a frame, so that the
+    producer finds free slots and what is taken next is new.
 
-    def __init__(self, boot: LinkBoot, context: Context, *, owner: int, wake_fd: int) -> None:
-        super().__init__(boot, context, owner=owner, wake_fd=wake_fd)
-        self._moves = threading.Condition()
-        self._closing = False
+    While the worker waits in `take` it listens to the bell itself, so that a frame costs one wake-up. While it is busy
+    a thread, the skimmer, listens in its place: `_ear` is armed for the bell then and at no other time.
+    """
+
+    def __init__(self, boot: LinkBoot, *, owner: int) -> None:
+        self.boot = boot
+        self._slab = Slab(boot.fd)
+        self.table = ConsumerTable(self._slab, boot.slots, boot.format.nbytes)
+        self._owner = owner
+        self._bell = BellListener(boot.ready_fd)
+        self._credit = boot.free_fd
+        self._moves = threading.Lock()
+        self._waiting = False  # the worker is in `take`, and listens
+        self._woken = False  # a wake-up that the skimmer heard and the worker must still be told of
+        self._closed = os.eventfd(0, os.EFD_CLOEXEC)
+        self._ear = select.epoll()
+        self._ear.register(self._closed, select.EPOLLIN)
+        self._ear.register(boot.ready_fd, 0)
+        self._arm()
         self._skimmer = threading.Thread(target=self._skim_forever, name=f"{boot.name}-skimmer", daemon=True)
         self._skimmer.start()
 
-    def take(self, wait_seconds: float) -> Slot | None:
-        """The newest READY frame, now IN_USE; None when there is none within `wait_seconds`."""
+    def take(self, wait_seconds: float | None = None) -> Slot | None:
+        """The newest READY frame, now IN_USE. Waits for one, `wait_seconds` at most.
+
+        None when there is none in that time, or when the worker was woken or the producer has ended.
+        """
         with self._moves:
-            slot = self._skim()
-            if slot is None and wait_seconds > 0:
-                self._moves.wait(min(wait_seconds, RESCAN_SECONDS))
-                slot = self._skim()
-            if slot is not None:
-                self.table.take(slot, self._owner)
-            return slot
+            slot = self._take_newest()
+            if slot is not None or self._woken:
+                self._woken = False
+                return slot
+            self._waiting = True
+            self._ear.modify(self.boot.ready_fd, 0)
+        deadline = _deadline(wait_seconds)
+        while True:
+            woken = self._bell.wait(_remaining(deadline))
+            with self._moves:
+                slot = self._take_newest()
+                if slot is not None or woken or _remaining(deadline) == 0:
+                    self._waiting = False
+                    self._arm()
+                    return slot
 
     @property
     def drained(self) -> bool:
         """Whether the producer has ended and every frame was taken or freed."""
         with self._moves:
-            return self.table.ended and not self.table.ready()
+            return self.table.ended and self.table.oldest() is None
+
+    def commit(self, slot: Slot) -> None:
+        """See ConsumerTable.commit."""
+        self.table.commit(slot)
 
     def release(self, slot: Slot, outcome: Outcome) -> None:
         """Give the slot back; the frame is counted as `outcome`."""
@@ -176,9 +234,19 @@ class LatestReader(_Reader):
             self._finish(slot, outcome)
 
     def close(self) -> None:
-        self._closing = True
+        """Let go of the memory. Views of the pixels that are still held keep it mapped."""
+        os.eventfd_write(self._closed, 1)
         self._skimmer.join()
-        super().close()
+        self._ear.close()
+        os.close(self._closed)
+        self.table.close()
+        self._slab.close()
+
+    def _take_newest(self) -> Slot | None:
+        slot = self._skim()
+        if slot is not None:
+            self.table.take(slot, self._owner)
+        return slot
 
     def _skim(self) -> Slot | None:
         """Free all READY frames but the newest and return that one."""
@@ -188,16 +256,46 @@ class LatestReader(_Reader):
             self._finish(slot, Outcome.LATE)
         return ready[-1] if ready else None
 
+    def _finish(self, slot: Slot, outcome: Outcome) -> None:
+        self.table.finish(slot, outcome)
+        ring(self._credit)
+
+    def _arm(self) -> None:
+        """Let the skimmer hear the next bell. Once only: a bell that is not read yet would wake it again and again."""
+        self._ear.modify(self.boot.ready_fd, select.EPOLLIN | select.EPOLLONESHOT)
+
     def _skim_forever(self) -> None:
-        while not self._closing:
-            self._bell.wait(RESCAN_SECONDS)
+        while all(fd != self._closed for fd, _ in self._ear.poll()):
             with self._moves:
-                self._hear()
-                if self._skim() is not None:
-                    self._moves.notify()
+                if self._waiting:
+                    continue
+                self._woken |= self._bell.wait(0)
+                self._skim()
+                self._arm()
 
 
-def open_reader(boot: LinkBoot, context: Context, *, owner: int, wake_fd: int) -> BlockReader | LatestReader:
+def open_reader(boot: LinkBoot, *, owner: int) -> BlockReader | LatestReader:
     """The consumer's end, of the kind that the link's policy names."""
     kind = LatestReader if boot.policy == "latest" else BlockReader
-    return kind(boot, context, owner=owner, wake_fd=wake_fd)
+    return kind(boot, owner=owner)
+
+
+def _slot_status(slot: Slot, holders: dict[int, str]) -> SlotStatus:
+    state = slot.state
+    return SlotStatus(
+        state=STATE_NAMES[state],
+        generation=slot.generation,
+        seq=slot.seq if slot.generation else NO_SEQ,
+        attempts=slot.attempts,
+        owner=f"{holders[state]}#{slot.owner}" if state in holders else "",
+        age_ms=0.0 if state == FREE else max(0, time.monotonic_ns() - slot.since_ns) / 1e6,
+    )
+
+
+def _deadline(wait_seconds: float | None) -> float | None:
+    return None if wait_seconds is None else time.monotonic() + wait_seconds
+
+
+def _remaining(deadline: float | None) -> float | None:
+    """Seconds; None for ever; exactly 0 when it has passed."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -8,24 +8,6 @@ import msgspec
 from pipeline import topology
 
 
-class Descriptor(msgspec.Struct, array_like=True, frozen=True):
-    """Rung from producer to consumer when a frame is READY: which slot, which life of it, and what lies there."""
-
-    link: str
-    slot: int
-    generation: int
-    stream: str
-    epoch: int
-    seq: int
-    pts: int
-    time_base: tuple[int, int]
-    shape: tuple[int, int, int]
-    dtype: str
-    colour: str
-    arrived_ns: int
-    ready_ns: int
-
-
 class FrameFormat(msgspec.Struct, frozen=True):
     """What every slot of a frame link holds: uint8 RGB, shape (height, width, 3), contiguous."""
 
@@ -42,15 +24,15 @@ class FrameFormat(msgspec.Struct, frozen=True):
 
 
 class LinkBoot(msgspec.Struct, frozen=True):
-    """A frame link as a worker inherits it."""
+    """A frame link as a worker inherits it: its memory, and the bells that say that a slot became READY or FREE."""
 
     name: str
     fd: int
     slots: int
     policy: topology.Policy
     format: FrameFormat
-    ready_endpoint: str
-    free_endpoint: str
+    ready_fd: int
+    free_fd: int
 
 
 class EncodedBoot(msgspec.Struct, frozen=True):
@@ -220,13 +202,33 @@ class StageStatus(msgspec.Struct, frozen=True):
     rss_bytes: int
 
 
+class SlotStatus(msgspec.Struct, frozen=True):
+    """One slot at some moment. `seq` is -1 before the first frame; `attempts` are deaths of the consumer on the frame;
+    `owner` is the stage and incarnation that holds the slot, such as `decode#2`, empty when nobody does; `age_ms` is
+    the time since it came into its state, 0 while it is FREE."""
+
+    state: str
+    generation: int
+    seq: int
+    attempts: int
+    owner: str
+    age_ms: float
+
+
 class LinkStatus(msgspec.Struct, frozen=True):
-    """The count of a frame link: begun + dropped before a slot = the sum of `outcomes` + in_flight."""
+    """A frame link: begun + dropped before a slot = the sum of `outcomes` + in_flight. `published` is 1 + the highest
+    sequence number that was handed over; `ended`: no further frame will come."""
 
     link: str
+    producer: str
+    consumer: str
+    policy: topology.Policy
     begun: int
+    published: int
+    ended: bool
     in_flight: int
     outcomes: dict[str, int]
+    slots: list[SlotStatus]
 
 
 class FrameCount(msgspec.Struct, frozen=True):

@@ -3,20 +3,56 @@
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import Self
+
+CONTROL = "control"
+"""Name of the launcher's socket."""
 
 
 class AlreadyRunning(Exception):
     """A pipeline of this name runs already."""
 
 
+class NotRunning(Exception):
+    """No pipeline of this name runs."""
+
+
 def run_dir(name: str) -> Path:
     """Where the pipeline `name` of this user keeps its sockets: in XDG_RUNTIME_DIR when there is one."""
+    return _parent() / name
+
+
+def control_endpoint(name: str) -> str:
+    """Where the launcher of the running pipeline `name` listens. Raises NotRunning, saying what does run."""
+    names = running()
+    if name not in names:
+        others = f"running: {', '.join(names)}" if names else "none of this user's runs"
+        raise NotRunning(f"no pipeline named {name!r} is running; {others}")
+    return _endpoint(run_dir(name), CONTROL)
+
+
+def running() -> list[str]:
+    """The names of this user's running pipelines."""
+    return sorted(line.parent.name for line in _parent().glob(f"*/{CONTROL}") if _is_heard(line))
+
+
+def _parent() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR")
-    parent = Path(base) / "livepipe" if base else Path(tempfile.gettempdir()) / f"livepipe-{os.getuid()}"
-    return parent / name
+    return Path(base) / "livepipe" if base else Path(tempfile.gettempdir()) / f"livepipe-{os.getuid()}"
+
+
+def _endpoint(folder: Path, name: str) -> str:
+    return f"ipc://{folder / name}"
+
+
+def _is_heard(line: Path) -> bool:
+    """Whether somebody listens on a socket: a killed launcher leaves its file, but nobody behind it. (Trying the lock
+    instead would get in the way of a launcher that starts at that moment.)"""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(line)) == 0
 
 
 class RunDir:
@@ -60,7 +96,7 @@ class RunDir:
 
     def endpoint(self, name: str) -> str:
         """A ZeroMQ address in this directory."""
-        return f"ipc://{self.path / name}"
+        return _endpoint(self.path, name)
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

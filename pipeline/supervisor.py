@@ -108,7 +108,7 @@ class Supervisor:
             reasons=self.failed,
             uptime_s=time.monotonic() - self._began,
             stages=[stage.status() for stage in self._stages.values()],
-            links=[link.status() for link in self._wiring.links.values()],
+            links=self._wiring.link_status(),
             frames=frames,
             fps=(frames.delivered - 1) / span_ns * 1e9 if span_ns > 0 else 0.0,
             end_to_end_ms=egress.stats.p50_p95_ms(Span.END_TO_END),

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import msgspec
 
 from pipeline.encoded_link import CURSOR_BYTES
-from pipeline.memory.slab import Slab, create_slab
-from pipeline.memory.slot_table import FILLING, IN_USE, Outcome, SupervisorTable, link_bytes
+from pipeline.link import FrameLink, inherited_fds
+from pipeline.memory.slab import create_slab
+from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.messages import EncodedBoot, FrameCount, FrameFormat, LinkBoot, LinkStatus, WorkerBoot
-from pipeline.run_dir import RunDir
+from pipeline.run_dir import CONTROL, RunDir
 from pipeline.topology import Api, Decode, Egress, Inference, Ingress, Relay, Topology
 
 STREAM = "main"
@@ -25,19 +26,6 @@ SERVICES = ("relay", "api")
 
 class PortInUse(Exception):
     """Somebody listens there already."""
-
-
-class FrameLink:
-    """A frame link's memory as the launcher holds it."""
-
-    def __init__(self, boot: LinkBoot, slab: Slab) -> None:
-        self.boot = boot
-        self.slab = slab
-        self.table = SupervisorTable(slab, boot.slots, boot.format.nbytes)
-
-    def status(self) -> LinkStatus:
-        counts = {outcome.name.lower(): n for outcome, n in self.table.counts().items() if n}
-        return LinkStatus(self.boot.name, self.table.begun(), self.table.in_flight(), counts)
 
 
 class Wiring:
@@ -58,7 +46,7 @@ class Wiring:
 
     @property
     def control_endpoint(self) -> str:
-        return self._run_dir.endpoint("control")
+        return self._run_dir.endpoint(CONTROL)
 
     @property
     def relay_url(self) -> str | None:
@@ -98,14 +86,21 @@ class Wiring:
 
     def inherited_fds(self, boot: WorkerBoot) -> list[int]:
         """The descriptors that the worker must inherit."""
-        fds = [boot.stats_fd, boot.listen_fd]
-        fds += [link.fd for link in (boot.encoded, boot.input, boot.output) if link is not None]
-        return [fd for fd in fds if fd is not None]
+        fds = [boot.stats_fd]
+        if boot.listen_fd is not None:
+            fds.append(boot.listen_fd)
+        if boot.encoded is not None:
+            fds.append(boot.encoded.fd)
+        for link in (boot.input, boot.output):
+            if link is not None:
+                fds += inherited_fds(link)
+        return fds
 
     def reclaim(self, stage: str) -> dict[str, int]:
         """Take back the slots of a stage whose process is dead and waited for. Returns what was done, for the log.
 
-        The output first: it says up to where the stage's input had been passed on.
+        The output first: it says up to where the stage's input had been passed on. The bells last: those that the dead
+        process did not come to ring, and a look at the table for its neighbours.
         """
         spec = self.topology.stages.get(stage)
         incoming = self.links.get(getattr(spec, "input", ""))
@@ -117,6 +112,9 @@ class Wiring:
         if incoming is not None:
             passed_on = outgoing.table.published if outgoing is not None else 0
             done["retried"], done["dropped"] = incoming.table.reclaim_consumer(passed_on)
+        for link in (outgoing, incoming):
+            if link is not None:
+                link.wake()
         return done
 
     def end_output(self, stage: str) -> None:
@@ -124,10 +122,19 @@ class Wiring:
         outgoing = self.links.get(getattr(self.topology.stages.get(stage), "output", ""))
         if outgoing is not None:
             outgoing.table.end()
+            outgoing.wake()
 
     def abandon(self) -> int:
         """Free every slot still held, counted as `shutdown`. All workers must be gone."""
         return sum(link.table.abandon() for link in self.links.values())
+
+    def link_status(self) -> list[LinkStatus]:
+        """Every frame link's slots and counts."""
+        topology = self.topology
+        return [
+            link.status(topology.producer_of(name) or "", topology.consumer_of(name) or "")
+            for name, link in self.links.items()
+        ]
 
     def frame_count(self) -> FrameCount:
         """The equation over the chain decode -> inference -> egress.
@@ -152,8 +159,7 @@ class Wiring:
     def close(self) -> None:
         """Give back memory, descriptors and sockets. The workers must be gone."""
         for link in self.links.values():
-            link.table.close()
-            link.slab.close()
+            link.close()
         for stats in self.stats.values():
             stats.close()
         for listener in self.listeners.values():
@@ -174,17 +180,7 @@ class Wiring:
 
     def _make_link(self, name: str) -> FrameLink:
         link, frame = self.topology.links[name], self.topology.frame
-        form = FrameFormat(frame.width, frame.height)
-        boot = LinkBoot(
-            name=name,
-            fd=self._slab(name, link_bytes(link.slots, form.nbytes)),
-            slots=link.slots,
-            policy=link.policy,
-            format=form,
-            ready_endpoint=self._run_dir.endpoint(f"{name}.ready"),
-            free_endpoint=self._run_dir.endpoint(f"{name}.free"),
-        )
-        return FrameLink(boot, Slab(boot.fd))
+        return FrameLink(name, link.slots, link.policy, FrameFormat(frame.width, frame.height))
 
     def _slab(self, name: str, nbytes: int) -> int:
         fd = create_slab(f"{self.topology.name}-{name}", nbytes)

@@ -20,6 +20,7 @@ import msgspec
 import zmq
 
 from pipeline import log
+from pipeline.doorbell import wake
 from pipeline.memory.stage_stats import StageStats
 from pipeline.messages import (
     Abandon,
@@ -99,7 +100,7 @@ class Worker:
     def drain(self) -> None:
         """Take no new input; safe to call from a signal handler."""
         self._draining.set()
-        os.eventfd_write(self.wake_fd, 1)
+        self._wake()
 
     def clear_wake(self) -> None:
         """To be called after `wake_fd` ended a wait."""
@@ -130,6 +131,14 @@ class Worker:
         self._send(None)
         self._line.join()
         self.zmq.destroy(linger=1000)
+
+    def _wake(self) -> None:
+        """Bring the main thread back to its loop, wherever it waits: in a poll of `wake_fd`, or at a link."""
+        os.eventfd_write(self.wake_fd, 1)
+        if self.boot.input is not None:
+            wake(self.boot.input.ready_fd)
+        if self.boot.output is not None:
+            wake(self.boot.output.free_fd)
 
     def _send(self, message: ToLauncher | None) -> None:
         self._outbox.put(message)
@@ -164,7 +173,7 @@ class Worker:
             self.drain()
         elif isinstance(order, PeerRestarted):
             self._restarted.put(order.worker)
-            os.eventfd_write(self.wake_fd, 1)
+            self._wake()
 
     def _post(self, line: zmq.Socket[bytes]) -> bool:
         with contextlib.suppress(queue.Empty):

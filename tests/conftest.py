@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import zmq
 
+from pipeline.link import FrameLink
 from pipeline.memory.slab import create_slab
-from pipeline.memory.slot_table import link_bytes
 from pipeline.messages import FrameFormat, LinkBoot
 
 
@@ -63,12 +63,14 @@ def slab_fd() -> Iterator[Callable[[int], int]]:
 
 
 @pytest.fixture
-def link_boot(slab_fd: Callable[[int], int], short_dir: Path) -> Callable[..., LinkBoot]:
-    """link_boot(policy, slots) -> a link of 16x16 frames with real memory and real endpoints."""
+def link_boot() -> Iterator[Callable[..., LinkBoot]]:
+    """link_boot(policy, slots) -> a link of 16x16 frames with real memory and real bells."""
+    links: list[FrameLink] = []
 
     def make(policy: str = "block", slots: int = 3) -> LinkBoot:
-        form = FrameFormat(16, 16)
-        fd = slab_fd(link_bytes(slots, form.nbytes))
-        return LinkBoot("raw", fd, slots, policy, form, f"ipc://{short_dir}/ready", f"ipc://{short_dir}/free")
+        links.append(FrameLink("raw", slots, policy, FrameFormat(16, 16)))
+        return links[-1].boot
 
-    return make
+    yield make
+    for link in links:
+        link.close()

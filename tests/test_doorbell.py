@@ -1,142 +1,94 @@
+"""Bells between threads and processes: heard once, heard late, and heard by a successor."""
+
 import os
+import signal
 import threading
 
 import pytest
 
-from pipeline.doorbell import MAX_QUEUED_BELLS, BellListener, BellRinger
+from pipeline.doorbell import BellListener, make_bell, ring, wake
+
+pytestmark = pytest.mark.timeout(20)
 
 
 @pytest.fixture
-def endpoint(short_dir):
-    return f"ipc://{short_dir}/bell"
+def bell():
+    fd = make_bell()
+    yield fd
+    os.close(fd)
 
 
-@pytest.fixture
-def bells(context, endpoint, wake_fd):
-    listener, ringer = BellListener(context, endpoint, wake_fd), BellRinger(context, endpoint)
-    yield listener, ringer
-    ringer.close()
-    listener.close()
+def test_a_bell_ends_a_wait(bell):
+    ringer = threading.Thread(target=ring, args=(bell,))
+    ringer.start()
+    assert BellListener(bell).wait() is False
+    ringer.join()
 
 
-def hear(listener, count=1):
-    heard = []
-    while len(heard) < count:
-        listener.wait(1)
-        heard += listener.drain()
-    return heard
+def test_a_bell_that_was_rung_before_is_heard(bell):
+    ring(bell)
+    assert BellListener(bell).wait() is False
 
 
-def test_bells_arrive_in_order(bells):
-    listener, ringer = bells
-    for message in (b"1", b"2", b""):
-        ringer.ring(message)
-    assert hear(listener, 3) == [b"1", b"2", b""]
+def test_many_bells_are_heard_as_one(bell):
+    listener = BellListener(bell)
+    for _ in range(10_000):
+        ring(bell)
+    assert listener.wait() is False
+    assert listener.wait(0) is False
+    ring(bell)
+    assert listener.wait() is False
 
 
-def test_the_message_is_copied_before_the_buffer_is_used_again(bells):
-    listener, ringer = bells
-    buffer = bytearray(b"first")
-    ringer.ring(buffer)
-    buffer[:] = b"later"
-    assert hear(listener) == [b"first"]
+def test_a_wake_is_told_from_a_bell(bell):
+    listener = BellListener(bell)
+    ring(bell)
+    wake(bell)
+    ring(bell)
+    assert listener.wait() is True
+    ring(bell)
+    assert listener.wait() is False
 
 
-def test_draining_an_empty_bell_does_not_wait(bells):
-    assert list(bells[0].drain()) == []
+@pytest.mark.parametrize("seconds", [-1, 0, 1e-9, 0.001])
+def test_a_wait_without_a_bell_ends_in_its_time(bell, seconds):
+    assert BellListener(bell).wait(seconds) is False
 
 
-@pytest.mark.timeout(20)
-def test_ringing_never_blocks_with_nobody_listening(context, endpoint):
-    ringer = BellRinger(context, endpoint)
-    for _ in range(10 * MAX_QUEUED_BELLS):
-        ringer.ring(b"x")
-    ringer.close()
+def test_a_signal_does_not_end_a_wait_but_its_handler_may(bell):
+    handled = []
+
+    def on_signal(*_):
+        handled.append(True)
+        wake(bell)
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    main = threading.main_thread().ident
+    killer = threading.Thread(target=lambda: signal.pthread_kill(main, signal.SIGUSR1))
+    killer.start()
+    assert BellListener(bell).wait() is True
+    killer.join()
+    signal.signal(signal.SIGUSR1, before)
+    assert handled
 
 
-@pytest.mark.timeout(20)
-def test_a_listener_that_does_not_listen_costs_a_bounded_number_of_bells(bells):
-    listener, ringer = bells
-    ringer.ring(b"first")
-    hear(listener)
-    for _ in range(100 * MAX_QUEUED_BELLS):
-        ringer.ring(b"x" * 4096)
-    kept = 0
-    while True:
-        listener.wait(1)
-        if not (heard := list(listener.drain())):
-            break
-        kept += len(heard)
-    assert MAX_QUEUED_BELLS <= kept < 100 * MAX_QUEUED_BELLS
+def test_a_successor_hears_what_its_predecessor_did_not(bell):
+    dead = os.fork()
+    if not dead:
+        signal.raise_signal(signal.SIGKILL)
+    os.waitpid(dead, 0)
+    ring(bell)
+    heard = os.fork()
+    if not heard:
+        BellListener(bell).wait()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(heard, 0)[1]) == 7
 
 
-def test_a_ringer_may_be_there_before_its_listener(context, endpoint, wake_fd):
-    ringer = BellRinger(context, endpoint)
-    ringer.ring(b"early")
-    listener = BellListener(context, endpoint, wake_fd)
-    assert hear(listener) == [b"early"]
-    ringer.close()
-    listener.close()
-
-
-def test_a_wait_ends_when_the_worker_is_woken(bells, wake_fd):
-    listener, _ = bells
-    os.eventfd_write(wake_fd, 1)
-    listener.wait(60)
-    with pytest.raises(BlockingIOError):
-        os.eventfd_read(wake_fd)
-
-
-def test_a_wake_that_another_thread_took_does_no_harm(bells, wake_fd):
-    listener, ringer = bells
-    done = threading.Event()
-
-    def steal():
-        while not done.is_set():
-            try:
-                os.eventfd_read(wake_fd)
-            except BlockingIOError:
-                continue
-
-    thief = threading.Thread(target=steal)
-    thief.start()
-    for _ in range(200):
-        os.eventfd_write(wake_fd, 1)
-        listener.wait(0.001)
-    done.set()
-    thief.join()
-    ringer.ring(b"still alive")
-    assert hear(listener) == [b"still alive"]
-
-
-@pytest.mark.parametrize("seconds", [-1, 0, 1e-9])
-def test_a_wait_of_nothing_returns(bells, seconds):
-    bells[0].wait(seconds)
-
-
-def test_a_successor_hears_on_the_same_address(open_context, endpoint, wake_fd):
-    ringer = BellRinger(open_context(), endpoint)
-    first_life = open_context()
-    listener = BellListener(first_life, endpoint, wake_fd)
-    ringer.ring(b"1")
-    assert hear(listener) == [b"1"]
-    first_life.destroy(linger=0)
-
-    successor = BellListener(open_context(), endpoint, wake_fd)
-    heard = []
-    while not heard:
-        ringer.ring(b"2")
-        successor.wait(1)
-        heard += successor.drain()
-    assert set(heard) == {b"2"}
-    successor.close()
-    ringer.close()
-
-
-def test_closing_removes_the_socket_file(open_context, endpoint, short_dir, wake_fd):
-    context = open_context()
-    listener = BellListener(context, endpoint, wake_fd)
-    assert os.listdir(short_dir) == ["bell"]
-    listener.close()
-    context.destroy()
-    assert os.listdir(short_dir) == []
+def test_a_bell_survives_its_ringer(bell):
+    ringer = os.fork()
+    if not ringer:
+        ring(bell)
+        signal.raise_signal(signal.SIGKILL)
+    os.waitpid(ringer, 0)
+    assert BellListener(bell).wait() is False

@@ -1,6 +1,7 @@
 """Both ends of a frame link over real memory and real sockets."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -9,20 +10,20 @@ import threading
 import msgspec
 import pytest
 
-from pipeline.doorbell import BellRinger
-from pipeline.link import BlockReader, LatestReader, LinkWriter, open_reader
+from pipeline.doorbell import wake
+from pipeline.link import BlockReader, LatestReader, LinkWriter, inherited_fds, open_reader
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import FREE, IN_USE, READY, Outcome, SupervisorTable
-from pipeline.messages import Descriptor, LinkBoot
+from pipeline.messages import LinkBoot
 
 CONSUME = """
-import os, sys, msgspec, zmq
+import sys, msgspec
 from pipeline.link import open_reader
 from pipeline.memory.slot_table import Outcome
 from pipeline.messages import LinkBoot
 
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
-reader = open_reader(boot, zmq.Context(), owner=1, wake_fd=os.eventfd(0, os.EFD_NONBLOCK))
+reader = open_reader(boot, owner=1)
 while True:
     slot = reader.take(1.0)
     if slot is not None:
@@ -34,12 +35,12 @@ while True:
 """Prints each frame that it takes, and holds it until told to go on."""
 
 PRODUCE = """
-import os, sys, msgspec, zmq
+import sys, msgspec
 from pipeline.link import LinkWriter
 from pipeline.messages import LinkBoot
 
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
-writer = LinkWriter(boot, zmq.Context(), stream="main", owner=1, wake_fd=os.eventfd(0, os.EFD_NONBLOCK))
+writer = LinkWriter(boot, owner=1)
 for line in sys.stdin:
     seq = writer.table.next_seq()
     slot = writer.acquire(seq=seq, pts=seq, epoch=0, arrived_ns=0, wait_seconds=60)
@@ -57,7 +58,7 @@ class Process:
     def __init__(self, code: str, boot: LinkBoot) -> None:
         command = [sys.executable, "-c", code, msgspec.msgpack.encode(boot).hex()]
         self.process = subprocess.Popen(
-            command, pass_fds=[boot.fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, pass_fds=inherited_fds(boot), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def tell(self, line: str) -> None:
@@ -87,12 +88,11 @@ def start():
 
 
 @pytest.fixture
-def open_writer(open_context, wake_fd):
-    """Each writer is as good as a process: it has a context of its own."""
+def open_writer():
     writers = []
 
     def make(boot):
-        writers.append(LinkWriter(boot, open_context(), stream="main", owner=1, wake_fd=wake_fd))
+        writers.append(LinkWriter(boot, owner=1))
         return writers[-1]
 
     yield make
@@ -101,11 +101,11 @@ def open_writer(open_context, wake_fd):
 
 
 @pytest.fixture
-def reading(open_context, wake_fd):
+def reading():
     readers = []
 
     def make(boot):
-        readers.append(open_reader(boot, open_context(), owner=1, wake_fd=wake_fd))
+        readers.append(open_reader(boot, owner=1))
         return readers[-1]
 
     yield make
@@ -135,6 +135,14 @@ def receive(reader):
     assert bytes(slot.data) == bytes([seq % 256]) * len(slot.data)
     reader.release(slot, Outcome.DELIVERED)
     return seq
+
+
+def everything_is_heard(boot):
+    """Returns once whoever listens to the bell has read every ring so far."""
+    bell = select.poll()
+    bell.register(boot.ready_fd, select.POLLIN)
+    while bell.poll(0):
+        pass
 
 
 def assert_balanced(table):
@@ -186,12 +194,35 @@ def test_a_frame_that_was_not_given_a_slot_can_be_given_up(link_boot, open_write
 
 
 @pytest.mark.timeout(20)
-def test_waiting_for_a_slot_ends_when_the_worker_is_woken(link_boot, open_writer, wake_fd):
-    writer = open_writer(link_boot("block", slots=2))
+def test_waiting_for_a_slot_ends_when_the_worker_is_woken(link_boot, open_writer):
+    boot = link_boot("block", slots=2)
+    writer = open_writer(boot)
     send(writer)
     send(writer)
-    os.eventfd_write(wake_fd, 1)
-    assert send(writer, wait_seconds=3600) is None
+    wake(boot.free_fd)
+    assert send(writer, wait_seconds=None) is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("policy", ["block", "latest"])
+def test_waiting_for_a_frame_ends_when_the_worker_is_woken(link_boot, reading, policy):
+    boot = link_boot(policy)
+    reader = reading(boot)
+    wake(boot.ready_fd)
+    assert reader.take() is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("policy", ["block", "latest"])
+def test_bells_for_frames_that_are_gone_do_not_end_a_wait(link_boot, open_writer, reading, policy):
+    boot = link_boot(policy)
+    writer, reader = open_writer(boot), reading(boot)
+    send(writer)
+    assert receive(reader) == 0
+    late = threading.Thread(target=lambda: (everything_is_heard(boot), send(writer)))
+    late.start()
+    assert reader.take().seq == 1
+    late.join()
 
 
 def test_a_reader_that_looks_without_waiting_finds_nothing_or_the_oldest(link_boot, open_writer, reading):
@@ -205,56 +236,51 @@ def test_a_reader_that_looks_without_waiting_finds_nothing_or_the_oldest(link_bo
     assert reader.take(0) is None
 
 
-def test_a_lost_bell_loses_no_frame(link_boot, open_writer, reading, short_dir):
-    boot = link_boot("block")
-    deaf = msgspec.structs.replace(boot, ready_endpoint=f"ipc://{short_dir}/nowhere")
-    writer, reader = open_writer(deaf), reading(boot)
-    producer = threading.Thread(target=lambda: [send(writer) for _ in range(5)])
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("policy", ["block", "latest"])
+def test_the_launcher_rings_for_a_producer_that_died_before_it_could(link_boot, open_writer, reading, policy):
+    boot = link_boot(policy)
+    writer, reader = open_writer(boot), reading(boot)
+
+    def die_between_store_and_ring():
+        slot = writer.acquire(seq=0, pts=0, epoch=0, arrived_ns=0)
+        writer.table.publish(slot, 0)
+        wake(boot.ready_fd)
+
+    producer = threading.Thread(target=die_between_store_and_ring)
     producer.start()
-    assert [receive(reader) for _ in range(5)] == list(range(5))
+    assert reader.take().seq == 0
     producer.join()
 
 
-def test_a_lost_credit_stops_nobody(link_boot, open_writer, reading, short_dir):
+@pytest.mark.timeout(20)
+def test_the_launcher_rings_for_a_consumer_that_died_before_it_could(link_boot, open_writer, reading):
     boot = link_boot("block", slots=2)
-    deaf = msgspec.structs.replace(boot, free_endpoint=f"ipc://{short_dir}/nowhere")
-    writer, reader = open_writer(boot), reading(deaf)
-    producer = threading.Thread(target=lambda: [send(writer) for _ in range(5)])
+    writer, reader = open_writer(boot), reading(boot)
+    send(writer)
+    send(writer)
+    held = reader.take()
+
+    def die_between_store_and_ring():
+        reader.table.finish(held, Outcome.DELIVERED)
+        wake(boot.free_fd)
+
+    consumer = threading.Thread(target=die_between_store_and_ring)
+    consumer.start()
+    assert send(writer, wait_seconds=None).index == held.index
+    consumer.join()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("policy", ["block", "latest"])
+def test_the_end_of_the_link_ends_a_wait(link_boot, open_writer, reading, policy):
+    boot = link_boot(policy)
+    writer, reader = open_writer(boot), reading(boot)
+    producer = threading.Thread(target=writer.end)
     producer.start()
-    assert [receive(reader) for _ in range(5)] == list(range(5))
+    while not reader.drained:
+        assert reader.take() is None
     producer.join()
-
-
-def test_reader_counts_and_skips_a_stale_descriptor(link_boot, open_context, reading):
-    boot = link_boot("block")
-    reader = reading(boot)
-    ringer = BellRinger(open_context(), boot.ready_endpoint)
-    shape = (boot.format.height, boot.format.width, 3)
-    stale = Descriptor("raw", 1, 7, "main", 0, 3, 0, (1, 90_000), shape, "uint8", "rgb", 0, 0)
-    ringer.ring(msgspec.msgpack.encode(stale))
-    while not reader.stale_bells:
-        assert reader.take(1.0) is None
-    assert reader.stale_bells == 1
-    ringer.close()
-
-
-def test_a_descriptor_says_what_lies_in_the_slot(link_boot, open_writer, open_context, wake_fd):
-    from pipeline.doorbell import BellListener
-
-    boot = link_boot("block")
-    listener = BellListener(open_context(), boot.ready_endpoint, wake_fd)
-    writer = open_writer(boot)
-    slot = send(writer)
-    heard = []
-    while not heard:
-        listener.wait(1)
-        heard += listener.drain()
-    told = msgspec.msgpack.decode(heard[0], type=Descriptor)
-    assert (told.link, told.slot, told.generation, told.stream) == ("raw", slot.index, slot.generation, "main")
-    assert (told.epoch, told.seq, told.pts, told.time_base) == (0, 0, 0, (1, 90_000))
-    assert (told.shape, told.dtype, told.colour) == ((16, 16, 3), "uint8", "rgb")
-    assert (told.arrived_ns, told.ready_ns) == (5, slot.ready_ns)
-    listener.close()
 
 
 @pytest.mark.parametrize("policy", ["block", "latest"])
@@ -336,20 +362,32 @@ def test_latest_never_goes_back_in_time(link_boot, open_writer, reading):
     assert [slot.state for slot in table.slots] == [FREE] * 6
 
 
-def test_a_latest_reader_leaves_no_thread_behind(link_boot, open_context, wake_fd):
+def test_a_latest_reader_leaves_no_thread_behind(link_boot):
     before = set(threading.enumerate())
-    reader = open_reader(link_boot("latest"), open_context(), owner=1, wake_fd=wake_fd)
+    reader = open_reader(link_boot("latest"), owner=1)
     assert [thread.name for thread in set(threading.enumerate()) - before] == ["raw-skimmer"]
     reader.close()
     assert set(threading.enumerate()) == before
 
 
-def test_a_latest_reader_without_bells_still_sees_the_newest(link_boot, open_writer, reading, short_dir):
+@pytest.mark.timeout(20)
+def test_a_wake_that_comes_while_a_latest_reader_is_busy_is_not_lost(link_boot, open_writer, reading):
     boot = link_boot("latest")
-    deaf = msgspec.structs.replace(boot, ready_endpoint=f"ipc://{short_dir}/nowhere")
-    writer, reader = open_writer(deaf), reading(boot)
+    writer, reader = open_writer(boot), reading(boot)
     send(writer)
-    assert receive(reader) == 0
+    held = reader.take()
+    wake(boot.ready_fd)
+    everything_is_heard(boot)
+    reader.release(held, Outcome.DELIVERED)
+    assert reader.take() is None
+
+
+def test_an_end_lets_go_of_the_memory(link_boot, open_writer):
+    writer = LinkWriter(link_boot(), owner=1)
+    slot = send(writer)
+    pixels = memoryview(slot.data)
+    writer.close()
+    assert pixels[0] == 0, "a view that somebody holds stays valid"
 
 
 # Deaths

@@ -6,7 +6,6 @@ from pipeline.messages import (
     AudioFormat,
     AudioMessage,
     AudioPacket,
-    Descriptor,
     Drain,
     EncodedAttach,
     EncodedBytes,
@@ -25,17 +24,6 @@ from pipeline.messages import (
     ToLauncher,
     ToWorker,
 )
-
-DESCRIPTOR = Descriptor(
-    "raw", 3, 41, "main", 0, 812, 73_080_000, (1, 90_000), (512, 512, 3), "uint8", "rgb", 12_345, 67_890
-)
-
-
-def test_a_descriptor_comes_back_as_it_was_and_is_small() -> None:
-    wire = msgspec.msgpack.encode(DESCRIPTOR)
-
-    assert msgspec.msgpack.decode(wire, type=Descriptor) == DESCRIPTOR
-    assert len(wire) < 100
 
 
 def test_the_frame_equation_tells_when_a_frame_is_unaccounted_for() -> None:
@@ -66,7 +54,7 @@ def test_every_message_is_told_from_the_others_on_its_line(line: type, message: 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=line) == message
 
 
-@pytest.mark.parametrize("line", [EncodedDown, EncodedUp, AudioMessage, ToLauncher, ToWorker, Descriptor])
+@pytest.mark.parametrize("line", [EncodedDown, EncodedUp, AudioMessage, ToLauncher, ToWorker])
 @pytest.mark.parametrize("junk", [b"", b"\xc1", b"\x80", b"\x90", msgspec.msgpack.encode(["bytes"])])
 def test_junk_is_an_error_and_no_message(line: type, junk: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):

@@ -1,13 +1,14 @@
 import fcntl
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 
 import pytest
 
-from pipeline.run_dir import AlreadyRunning, RunDir, run_dir
+from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint, run_dir, running
 
 HOLD = """
 import sys
@@ -102,3 +103,19 @@ def test_a_lock_whose_directory_was_just_removed_is_not_mistaken_for_one(monkeyp
         assert (held.path / "lock").read_text() == str(os.getpid())
         with pytest.raises(AlreadyRunning):
             RunDir("demo")
+
+
+def test_a_name_that_nobody_runs_is_not_running(other):
+    with pytest.raises(NotRunning, match="no pipeline named 'demo' is running; none of this user's runs"):
+        control_endpoint("demo")
+
+
+def test_what_is_listened_to_is_running(runtime_dir):
+    with RunDir("demo") as held, socket.socket(socket.AF_UNIX) as launcher:
+        launcher.bind(str(held.path / "control"))
+        assert running() == []
+        launcher.listen()
+        assert running() == ["demo"]
+        assert control_endpoint("demo") == f"ipc://{runtime_dir}/livepipe/demo/control"
+        with pytest.raises(NotRunning, match="no pipeline named 'other' is running; running: demo"):
+            control_endpoint("other")

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.doorbell import BellListener
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
 from pipeline.messages import WorkerBoot
@@ -140,7 +141,10 @@ def test_neighbours_are_joined_by_the_same_memory_and_sockets(wiring):
 
 def test_a_worker_inherits_all_that_it_is_told_of(wiring):
     boot = wiring.boot("decode", 1)
-    assert sorted(wiring.inherited_fds(boot)) == sorted([boot.stats_fd, boot.encoded.fd, boot.output.fd])
+    link = boot.output
+    assert sorted(wiring.inherited_fds(boot)) == sorted(
+        [boot.stats_fd, boot.encoded.fd, link.fd, link.ready_fd, link.free_fd]
+    )
     assert wiring.boot("api", 1).listen_fd in wiring.inherited_fds(wiring.boot("api", 1))
 
 
@@ -269,5 +273,29 @@ def test_what_is_left_at_the_end_is_counted_as_shutdown(wiring, chain):
 def test_a_links_status_balances(wiring, chain):
     chain.decode.drop(Outcome.NO_SLOT)
     chain.decode_frame()
-    status = wiring.links["raw"].status()
-    assert (status.link, status.begun, status.in_flight, status.outcomes) == ("raw", 1, 1, {"no_slot": 1})
+    status = next(status for status in wiring.link_status() if status.link == "raw")
+    assert (status.producer, status.consumer, status.policy) == ("decode", "inference", "latest")
+    assert (status.begun, status.published, status.in_flight, status.outcomes) == (1, 2, 1, {"no_slot": 1})
+    assert not status.ended
+
+
+def test_a_links_status_says_who_holds_which_slot(wiring, chain):
+    for _ in range(3):
+        chain.decode_frame()
+    chain.take()
+    chain.decode.begin(chain.decode.free_slot(), 3, 0, 0, 0, owner=7)
+    slots = next(status for status in wiring.link_status() if status.link == "raw").slots
+    assert [(slot.state, slot.seq, slot.owner) for slot in slots[:4]] == [
+        ("IN_USE", 0, "inference#1"),
+        ("READY", 1, ""),
+        ("READY", 2, ""),
+        ("FILLING", 3, "decode#7"),
+    ]
+    assert all(slot.age_ms >= 0 for slot in slots)
+
+
+def test_a_reclaim_rings_for_the_dead(wiring, chain):
+    bells = wiring.links["raw"].boot, wiring.links["styled"].boot
+    wiring.reclaim("inference")
+    assert BellListener(bells[0].free_fd).wait(0), "decode, which may wait for a slot that inference had freed"
+    assert BellListener(bells[1].ready_fd).wait(0), "egress, which may wait for a frame that inference had published"

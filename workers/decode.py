@@ -30,9 +30,7 @@ class Decode:
         self._stats = worker.stats
         self._epoch = boot.epoch
         self._waits = boot.output.policy == "block"
-        self._writer = LinkWriter(
-            boot.output, worker.zmq, stream=boot.stream, owner=boot.incarnation, wake_fd=worker.wake_fd
-        )
+        self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         form = boot.output.format
         self._pixels = [np.frombuffer(slot.data, np.uint8).reshape(form.shape) for slot in self._writer.table.slots]
         self._decoder = VideoDecoder(form.width, form.height, boot.frame.fit)
@@ -98,7 +96,7 @@ class Decode:
                 pts=item.pts,
                 epoch=self._epoch,
                 arrived_ns=arrived_ns,
-                wait_seconds=POLL_MS / 1000 if self._waits else 0,
+                wait_seconds=None if self._waits else 0,
             )
             if slot is not None or not self._waits:
                 break

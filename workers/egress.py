@@ -32,7 +32,7 @@ class Egress:
         form, encoder = boot.input.format, spec.encoder
         self._stats = worker.stats
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
-        self._reader = open_reader(boot.input, worker.zmq, owner=boot.incarnation, wake_fd=worker.wake_fd)
+        self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._pixels = [np.frombuffer(slot.data, np.uint8).reshape(form.shape) for slot in self._reader.table.slots]
         self._audio = AudioReader(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
         self._muxer = TsMuxer()

@@ -14,7 +14,6 @@ from pipeline.processors.torch_callable import TorchCallable
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerRefused, run
 
-POLL_SECONDS = 0.1
 REPORT_SECONDS = 1.0
 """A processor that fails on every frame is reported once in this time, with the count."""
 
@@ -27,10 +26,8 @@ class Inference:
         self._worker = worker
         self._stats = worker.stats
         self._processor = processor
-        self._reader = open_reader(boot.input, worker.zmq, owner=boot.incarnation, wake_fd=worker.wake_fd)
-        self._writer = LinkWriter(
-            boot.output, worker.zmq, stream=boot.stream, owner=boot.incarnation, wake_fd=worker.wake_fd
-        )
+        self._reader = open_reader(boot.input, owner=boot.incarnation)
+        self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         self._incoming = FrameTensors(self._reader.table.slots, boot.input.format, device)
         self._outgoing = FrameTensors(self._writer.table.slots, boot.output.format, device)
         self._reported = 0.0
@@ -40,7 +37,7 @@ class Inference:
         """Until decode has ended and every frame was handed on."""
         with torch.inference_mode():
             while not self._reader.drained:
-                slot = self._reader.take(POLL_SECONDS)
+                slot = self._reader.take()
                 if slot is not None:
                     self._serve(slot)
         self._writer.end()
@@ -52,7 +49,6 @@ class Inference:
 
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
-        self._stats.total(Word.STALE_BELLS, self._reader.stale_bells)
         self._stats.busy()
         try:
             image = self._processor.process(self._incoming.load(slot))
@@ -73,13 +69,7 @@ class Inference:
     def _acquire(self, slot: Slot) -> Slot:
         """A slot for the result. With none free this waits for egress: what was processed is not thrown away."""
         while True:
-            target = self._writer.acquire(
-                seq=slot.seq,
-                pts=slot.pts,
-                epoch=slot.epoch,
-                arrived_ns=slot.arrived_ns,
-                wait_seconds=POLL_SECONDS,
-            )
+            target = self._writer.acquire(seq=slot.seq, pts=slot.pts, epoch=slot.epoch, arrived_ns=slot.arrived_ns)
             if target is not None:
                 return target
             self._worker.check_abandoned()

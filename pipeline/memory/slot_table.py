@@ -19,6 +19,8 @@ How each count stays exact under SIGKILL at any instruction:
   supervisor completes a noted step whose slot is still IN_USE, exactly once.
 """
 
+import contextlib
+import time
 from collections.abc import Iterator
 from enum import IntEnum
 
@@ -80,6 +82,7 @@ _COMMITTED = 5
 _OWNER = 6
 _ARRIVED_NS = 7
 _READY_NS = 8
+_HELD_NS = 9
 _RECORD_WORDS = 16
 
 
@@ -143,6 +146,11 @@ class Slot:
     def ready_ns(self) -> int:
         return int(self._words[self._base + _READY_NS])
 
+    @property
+    def since_ns(self) -> int:
+        """When the slot came into its state; meaningless while it is FREE."""
+        return self.ready_ns if self.state == READY else int(self._words[self._base + _HELD_NS])
+
 
 class SlotTable:
     """The table of one link, mapped. Reading is for anybody; the moves are in the three classes below."""
@@ -159,9 +167,10 @@ class SlotTable:
         )
 
     def close(self) -> None:
-        """Let go of the slab, which its owner may then close."""
+        """Let go of the slab, which its owner may then close. Views that others made of a slot stay valid."""
         for slot in self.slots:
-            slot.data.release()
+            with contextlib.suppress(BufferError):
+                slot.data.release()
         self._words.release()
 
     @property
@@ -211,15 +220,17 @@ class ProducerTable(SlotTable):
         return self.begun() + self.dropped_before_slot()
 
     def free_slot(self) -> Slot | None:
+        words = self._words
         for slot in self.slots:
-            if slot.state == FREE:
+            if words[slot._base] & STATE_MASK == FREE:
                 return slot
         return None
 
     def begin(self, slot: Slot, seq: int, pts: int, epoch: int, arrived_ns: int, owner: int) -> None:
         """FREE -> FILLING. Counts the frame as begun."""
         words, base = self._words, slot._base
-        words[base + _STATE] = (slot.generation + 1) << STATE_BITS | FILLING
+        words[base + _STATE] = ((words[base + _STATE] >> STATE_BITS) + 1) << STATE_BITS | FILLING
+        words[base + _HELD_NS] = time.monotonic_ns()
         words[base + _SEQ] = seq
         words[base + _PTS] = pts
         words[base + _EPOCH] = epoch
@@ -232,7 +243,7 @@ class ProducerTable(SlotTable):
         """FILLING -> READY. The pixels must be complete: from here on they survive this process."""
         words, base = self._words, slot._base
         words[base + _READY_NS] = now_ns
-        words[base + _STATE] = slot.generation << STATE_BITS | READY
+        words[base + _STATE] = words[base + _STATE] & ~STATE_MASK | READY
         words[_LAST_PTS] = words[base + _PTS]
         words[_PUBLISHED] = words[base + _SEQ] + 1
 
@@ -263,16 +274,41 @@ class ConsumerTable(SlotTable):
         before that pass ended, and nobody but the consumer leaves READY: so a second pass is exact up to there. What it
         finds beyond is left for the next call.
         """
-        newest = max((slot.seq for slot in self.slots if slot.state == READY), default=NO_SEQ)
+        newest = self._newest_ready()
         if newest == NO_SEQ:
             return []
-        return sorted((slot for slot in self.slots if slot.state == READY and slot.seq <= newest), key=_seq_of)
+        words = self._words
+        ready = [slot for slot in self.slots if words[slot._base] & STATE_MASK == READY and slot.seq <= newest]
+        if len(ready) > 1:
+            ready.sort(key=_seq_of)
+        return ready
+
+    def oldest(self) -> Slot | None:
+        """The first of `ready`, None when there is none. Exact for the same reason."""
+        oldest, found = self._newest_ready(), None
+        if oldest == NO_SEQ:
+            return None
+        words = self._words
+        for slot in self.slots:
+            base = slot._base
+            if words[base] & STATE_MASK == READY and words[base + _SEQ] <= oldest:
+                oldest, found = words[base + _SEQ], slot
+        return found
+
+    def _newest_ready(self) -> int:
+        words, newest = self._words, NO_SEQ
+        for slot in self.slots:
+            base = slot._base
+            if words[base] & STATE_MASK == READY and words[base + _SEQ] > newest:
+                newest = words[base + _SEQ]
+        return newest
 
     def take(self, slot: Slot, owner: int) -> None:
         """READY -> IN_USE."""
         words, base = self._words, slot._base
         words[base + _OWNER] = owner
-        words[base + _STATE] = slot.generation << STATE_BITS | IN_USE
+        words[base + _HELD_NS] = time.monotonic_ns()
+        words[base + _STATE] = words[base + _STATE] & ~STATE_MASK | IN_USE
 
     def commit(self, slot: Slot) -> None:
         """Say that something which cannot be undone is about to happen to the frame (its bytes leave the process).
@@ -283,14 +319,15 @@ class ConsumerTable(SlotTable):
 
     def finish(self, slot: Slot, outcome: Outcome) -> None:
         """IN_USE -> FREE, counted as `outcome`. See the module's text for the order of the stores."""
-        words = self._words
+        words, base = self._words, slot._base
         count = _CONSUMER_COUNTS + outcome
+        before = words[count]
         words[_JOURNAL_KEY] = 0
         words[_JOURNAL_OUTCOME] = outcome
-        words[_JOURNAL_BEFORE] = words[count]
+        words[_JOURNAL_BEFORE] = before
         words[_JOURNAL_KEY] = _journal_key(slot)
-        words[count] += 1
-        words[slot._base + _STATE] = slot.generation << STATE_BITS | FREE
+        words[count] = before + 1
+        words[base + _STATE] = words[base + _STATE] & ~STATE_MASK | FREE
 
 
 class SupervisorTable(SlotTable):

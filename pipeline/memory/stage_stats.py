@@ -26,11 +26,10 @@ class Word(IntEnum):
     BYTES_OUT = 6
     REPLAYED = 7  # frames decoded again after a restart and suppressed, having been delivered before
     SKIPPED = 8  # access units not shown: damaged, or before the first keyframe
-    STALE_BELLS = 9
-    AUDIO_DROPPED = 10
-    SEGMENTS_LOST = 11
-    FIRST_OUT_NS = 12
-    LAST_OUT_NS = 13
+    AUDIO_DROPPED = 9
+    SEGMENTS_LOST = 10
+    FIRST_OUT_NS = 11
+    LAST_OUT_NS = 12
 
 
 class Span(IntEnum):
