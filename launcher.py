@@ -1,20 +1,21 @@
-"""The command line: run a topology, check one, draw one, look into one that runs."""
+"""The command line: run a topology, check one, draw one; look into one that runs, restart a stage of it."""
 
 import argparse
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
-from rich.console import Console, Group
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from pipeline.control import ControlLine, LauncherSilent
-from pipeline.display import Terminal, frame_text, slot_table, stage_table
+from pipeline.display import Terminal, frame_text, slot_view, stage_table, top_view
+from pipeline.messages import Status
 from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
@@ -28,7 +29,7 @@ EXIT_USAGE = 2
 SUMMARY_WIDTH = 120
 """Columns of the summary where there is no terminal to ask."""
 
-INSPECT_SECONDS = 0.25
+LOOK_SECONDS = 0.25
 """Between two looks at a running pipeline."""
 
 
@@ -61,10 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     graph = commands.add_parser("graph", help="print the topology as a Mermaid diagram")
     graph.set_defaults(command=_graph)
+    top = commands.add_parser("top", help="show every process of a running pipeline")
+    top.add_argument("--once", action="store_true", help="print the status once, as JSON")
+    top.set_defaults(command=_top)
     inspect = commands.add_parser("inspect", help="show the slots of a running pipeline: states, ages, owners, drops")
-    inspect.add_argument("name", metavar="NAME", help="the topology's `name:`")
-    inspect.add_argument("--json", action="store_true", help="print them once, as JSON")
+    inspect.add_argument("--once", action="store_true", help="print them once, as JSON")
     inspect.set_defaults(command=_inspect)
+    restart = commands.add_parser("restart", help="start a stage of a running pipeline again, with a fresh budget")
+    restart.add_argument("stage", metavar="STAGE")
+    restart.set_defaults(command=_restart)
+    for command in (top, inspect, restart):
+        command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
     for command in (run, check, graph):
         command.add_argument("file", type=Path, metavar="FILE", help="topology, such as configs/demo.yaml")
         command.add_argument(
@@ -117,27 +125,38 @@ def _graph(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _top(options: argparse.Namespace) -> int:
+    return _look(options, lambda status: status, top_view)
+
+
 def _inspect(options: argparse.Namespace) -> int:
-    """Live until Ctrl-C or the pipeline's end; where there is no terminal to draw on, once."""
+    return _look(options, lambda status: status.links, slot_view)
+
+
+def _look(options: argparse.Namespace, once: Callable[[Status], Any], draw: Callable[[Status], RenderableType]) -> int:
+    """Live until Ctrl-C or the pipeline's end; where there is no terminal to draw on, one picture."""
     console = Console(width=None if sys.stdout.isatty() else SUMMARY_WIDTH)
     with ControlLine(control_endpoint(options.name)) as launcher:
-        if options.json:
-            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(launcher.status().links)) + b"\n")
+        if options.once:
+            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(once(launcher.status()))) + b"\n")
         elif not console.is_terminal:
-            console.print(_slot_tables(launcher))
+            console.print(draw(launcher.status()))
         else:
-            with Live(_slot_tables(launcher), console=console, auto_refresh=False) as live:
+            with Live(draw(launcher.status()), console=console, auto_refresh=False) as live:
                 try:
                     while True:
-                        live.update(_slot_tables(launcher), refresh=True)
-                        time.sleep(INSPECT_SECONDS)
+                        live.update(draw(launcher.status()), refresh=True)
+                        time.sleep(LOOK_SECONDS)
                 except (KeyboardInterrupt, LauncherSilent):
                     pass
     return EXIT_OK
 
 
-def _slot_tables(launcher: ControlLine) -> Group:
-    return Group(*(slot_table(link) for link in launcher.status().links))
+def _restart(options: argparse.Namespace) -> int:
+    with ControlLine(control_endpoint(options.name)) as launcher:
+        answer = launcher.restart(options.stage)
+    print(answer.text, file=sys.stdout if answer.ok else sys.stderr)
+    return EXIT_OK if answer.ok else EXIT_USAGE
 
 
 def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:

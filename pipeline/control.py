@@ -1,5 +1,5 @@
-"""Asks a running launcher over its control socket: from an event loop, or from a command line. The launcher's end is in
-`supervisor`."""
+"""Asks a running launcher over its control socket: from an event loop, or from a command line. The launcher's end is
+`switchboard`."""
 
 import asyncio
 from typing import Self
@@ -8,7 +8,15 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from pipeline.messages import Status, StatusRequest
+from pipeline.messages import (
+    Answer,
+    RestartRequest,
+    Status,
+    StatusRequest,
+    Subscribe,
+    SupervisionEvent,
+    ToLauncher,
+)
 
 REPLY_SECONDS = 2.0
 
@@ -32,11 +40,41 @@ class ControlLine:
 
     def status(self) -> Status:
         """Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
-        self._socket.send(msgspec.msgpack.encode(StatusRequest()))
+        return msgspec.msgpack.decode(self._ask(StatusRequest()), type=Status)
+
+    def restart(self, stage: str) -> Answer:
+        """Start a stage again. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(RestartRequest(stage)), type=Answer)
+
+    def _ask(self, question: ToLauncher) -> bytes:
+        self._socket.send(msgspec.msgpack.encode(question))
         try:
-            return msgspec.msgpack.decode(self._socket.recv(), type=Status)
+            return self._socket.recv()
         except zmq.Again as error:
             raise LauncherSilent from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.destroy(linger=0)
+
+
+class EventStream:
+    """Every supervision event from now on, for commands and programs that wait for something to happen."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.connect(endpoint)
+        self._socket.send(msgspec.msgpack.encode(Subscribe()))
+
+    def next(self, wait_seconds: float) -> SupervisionEvent | None:
+        """The next event; None when there is none within `wait_seconds`."""
+        if not self._socket.poll(int(1000 * wait_seconds)):
+            return None
+        return msgspec.msgpack.decode(self._socket.recv(), type=SupervisionEvent)
 
     def __enter__(self) -> Self:
         return self

@@ -33,7 +33,7 @@ class Terminal:
 
     def show(self, status: Status) -> None:
         if self._live is not None:
-            self._live.update(Group(stage_table(status), frame_text(status)), refresh=True)
+            self._live.update(top_view(status), refresh=True)
 
     def __enter__(self) -> Self:
         log.configure(self._level, write=self._write)
@@ -49,16 +49,44 @@ class Terminal:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def top_view(status: Status) -> Group:
+    """Every stage, every link, every frame, as one picture."""
+    return Group(stage_table(status), link_table(status), frame_text(status))
+
+
+def slot_view(status: Status) -> Group:
+    """Every slot of every link."""
+    return Group(*(slot_table(link) for link in status.links))
+
+
+def link_table(status: Status) -> Table:
+    """One row a frame link."""
+    table = Table()
+    for heading in ("link", "from", "to", "policy"):
+        table.add_column(heading)
+    for heading in ("queued", "slots", "begun"):
+        table.add_column(heading, justify="right")
+    table.add_column("finished")
+    for link in status.links:
+        queued = sum(slot.state == "READY" for slot in link.slots)
+        row = (str(n) for n in (queued, len(link.slots), link.begun))
+        table.add_row(link.link, link.producer, link.consumer, link.policy, *row, _outcomes(link))
+    return table
+
+
 def stage_table(status: Status) -> Table:
-    """One row a process."""
+    """One row a stage."""
     table = Table(title=f"{status.pipeline}: {status.state}", title_style=_STYLES.get(status.state, "yellow"))
     for heading, justify in (
         ("stage", "left"),
         ("state", "left"),
         ("pid", "right"),
+        ("up s", "right"),
         ("restarts", "right"),
         ("in", "right"),
         ("out", "right"),
+        ("fps in", "right"),
+        ("fps out", "right"),
         ("p50 ms", "right"),
         ("p95 ms", "right"),
         ("CPU s", "right"),
@@ -76,10 +104,11 @@ def frame_text(status: Status) -> Text:
     frames = status.frames
     dropped = ", ".join(f"{reason} {count}" for reason, count in frames.dropped.items()) or "none"
     p50, p95 = status.end_to_end_ms
+    repeated = f", {status.repeated} pictures repeated" if status.repeated else ""
     return Text(
         f"frames: decoded {frames.decoded} = delivered {frames.delivered} + dropped {sum(frames.dropped.values())}"
         f" ({dropped}) + in flight {frames.in_flight}\n"
-        f"output: {status.fps:.1f} fps; latency end to end p50 {_number(p50)} ms, p95 {_number(p95)} ms"
+        f"output: {status.fps:.1f} fps{repeated}; latency end to end p50 {_number(p50)} ms, p95 {_number(p95)} ms"
     )
 
 
@@ -108,19 +137,27 @@ def slot_table(link: LinkStatus) -> Table:
 
 
 def _link_count(link: LinkStatus) -> str:
-    outcomes = ", ".join(f"{outcome} {count}" for outcome, count in link.outcomes.items()) or "none"
-    return f"begun {link.begun}, in flight {link.in_flight}, published up to {link.published - 1}; finished: {outcomes}"
+    published = f"published up to {link.published - 1}" if link.published else "nothing published"
+    return f"begun {link.begun}, in flight {link.in_flight}, {published}; finished: {_outcomes(link)}"
+
+
+def _outcomes(link: LinkStatus) -> str:
+    return ", ".join(f"{outcome} {count}" for outcome, count in link.outcomes.items()) or "none"
 
 
 def _row(stage: StageStatus) -> list[str]:
     p50, p95 = stage.latency_ms
+    extra = " (input passed through)" if stage.passing_through else f" +{stage.spares}" if stage.spares else ""
     return [
         stage.stage,
-        f"[{_STYLES.get(stage.state, 'yellow')}]{stage.state}[/]",
+        f"[{_STYLES.get(stage.state, 'yellow')}]{stage.state}[/]{extra}",
         str(stage.pid or "-"),
+        f"{stage.uptime_s:.0f}",
         str(stage.restarts),
         str(stage.units_in),
         str(stage.units_out),
+        _number(stage.rate_in),
+        _number(stage.rate_out),
         _number(p50),
         _number(p95),
         f"{stage.cpu_s:.1f}",

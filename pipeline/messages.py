@@ -66,6 +66,7 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     input: LinkBoot | None = None
     output: LinkBoot | None = None
     audio_endpoint: str | None = None
+    keep_alive: float = 0.0
 
 
 # ingress -> decode, and back
@@ -164,6 +165,16 @@ class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
     """Answered with Status."""
 
 
+class RestartRequest(msgspec.Struct, frozen=True, tag="restart"):
+    """Start a stage again, with a fresh budget of restarts; kill it before if it runs. Answered with Answer."""
+
+    stage: str
+
+
+class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
+    """From now on, send every SupervisionEvent."""
+
+
 # launcher -> worker
 
 
@@ -173,6 +184,10 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
     """A stage behind this one is gone for good while the pipeline stops: nobody takes what you hand on; finish now."""
+
+
+class Activate(msgspec.Struct, frozen=True, tag="activate"):
+    """To a process that has loaded and waits: the links are yours now."""
 
 
 class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
@@ -185,8 +200,28 @@ class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
 # launcher -> anybody
 
 
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """What became of a request: one line."""
+
+    ok: bool
+    text: str
+
+
+class SupervisionEvent(msgspec.Struct, frozen=True, tag="supervision_event"):
+    """Something happened to a stage, or was reported by one. `time` is seconds since the epoch (UTC)."""
+
+    time: float
+    level: Literal["info", "warning", "error"]
+    stage: str
+    name: str
+    fields: dict[str, str | int | float]
+
+
 class StageStatus(msgspec.Struct, frozen=True):
-    """One process. `latency_ms` are p50 and p95 from a frame's arrival at the stage to its being handed on."""
+    """One stage. `pid` and `uptime_s` are those of its active process; counters and usage those of all its processes.
+    `rate_in` and `rate_out` are units a second of late.
+    `latency_ms` are p50 and p95 from a frame's arrival at the stage to its being handed on. `spares` are loaded and
+    wait to take over; `passing_through`: a stand-in hands the input on as it is."""
 
     stage: str
     worker: str
@@ -196,10 +231,14 @@ class StageStatus(msgspec.Struct, frozen=True):
     uptime_s: float
     units_in: int
     units_out: int
+    rate_in: float
+    rate_out: float
     latency_ms: tuple[float | None, float | None]
     cpu_s: float
     cpu_percent: float
     rss_bytes: int
+    spares: int
+    passing_through: bool
 
 
 class SlotStatus(msgspec.Struct, frozen=True):
@@ -245,6 +284,8 @@ class FrameCount(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, tag="status_reply"):
+    """Everything that the launcher knows. `repeated` are pictures that egress showed again because no new one came."""
+
     pipeline: str
     state: str
     reasons: list[str]
@@ -252,9 +293,11 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     stages: list[StageStatus]
     links: list[LinkStatus]
     frames: FrameCount
+    repeated: int
     fps: float
     end_to_end_ms: tuple[float | None, float | None]
 
 
-ToLauncher = Ready | Event | Finished | Refused | StatusRequest
-ToWorker = Drain | Abandon | PeerRestarted
+ToLauncher = Ready | Event | Finished | Refused | StatusRequest | RestartRequest | Subscribe
+ToWorker = Drain | Abandon | Activate | PeerRestarted
+FromLauncher = ToWorker | Answer | SupervisionEvent | Status

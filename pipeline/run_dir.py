@@ -1,5 +1,6 @@
 """The directory of a running pipeline: its lock and its sockets. One pipeline of a name per user at a time."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,6 +11,9 @@ from typing import Self
 
 CONTROL = "control"
 """Name of the launcher's socket."""
+
+MAX_PATH_BYTES = 107 - len("/") - 32
+"""A UNIX address has 107 bytes, and a socket may be named after a link, which has up to 32."""
 
 
 class AlreadyRunning(Exception):
@@ -25,12 +29,20 @@ def run_dir(name: str) -> Path:
     return _parent() / name
 
 
-def control_endpoint(name: str) -> str:
-    """Where the launcher of the running pipeline `name` listens. Raises NotRunning, saying what does run."""
+def control_endpoint(name: str | None = None) -> str:
+    """Where the launcher of the running pipeline `name` listens; of the only one that runs when no name is given.
+
+    Raises NotRunning, saying what does run.
+    """
     names = running()
+    if not names:
+        raise NotRunning("no pipeline of this user is running")
+    if name is None and len(names) == 1:
+        (name,) = names
+    if name is None:
+        raise NotRunning(f"several pipelines are running, say which: {', '.join(names)}")
     if name not in names:
-        others = f"running: {', '.join(names)}" if names else "none of this user's runs"
-        raise NotRunning(f"no pipeline named {name!r} is running; {others}")
+        raise NotRunning(f"no pipeline named {name!r} is running; running: {', '.join(names)}")
     return _endpoint(run_dir(name), CONTROL)
 
 
@@ -81,6 +93,9 @@ class RunDir:
 
     def _make(self) -> None:
         """The directory and the one above it, both for nobody but this user."""
+        if len(os.fsencode(self.path)) > MAX_PATH_BYTES:
+            problem = "too long for the address of a socket; set XDG_RUNTIME_DIR to a shorter directory of yours"
+            raise OSError(errno.ENAMETOOLONG, problem, str(self.path))
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.mkdir(exist_ok=True, mode=0o700)
         for folder in (self.path.parent, self.path):

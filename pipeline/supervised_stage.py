@@ -1,63 +1,126 @@
-"""A stage over all its lives: its state, its budget of restarts, what it has used. What happens to it, the supervisor
-decides."""
+"""A stage over all its lives: its processes, its budget of restarts, what it has used. What happens to it, the
+supervisor decides."""
 
 import collections
 import time
 
-from pipeline.memory.stage_stats import Span, StageStats, Word
+from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
 from pipeline.messages import StageStatus
 from pipeline.stage_process import StageProcess
-from pipeline.topology import Limits, Restart, Stage, Topology
+from pipeline.topology import Inference, Limits, Restart, Stage, Topology
 from pipeline.wiring import SERVICES
 
 STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"
 
 
-class SupervisedStage:
-    """Plain attributes that the supervisor moves."""
+class Life:
+    """One process of a stage; `identity` is its address. `stands_in`: it passes frames through while no real one is
+    there."""
 
-    def __init__(self, name: str, spec: Stage | None, topology: Topology, stats: StageStats) -> None:
+    def __init__(self, process: StageProcess, stats: StageStats, identity: bytes, *, stands_in: bool) -> None:
+        self.process = process
+        self.stats = stats
+        self.identity = identity
+        self.stands_in = stands_in
+        self.started = time.monotonic()
+        self.ready = False
+        self.finished = False
+        self.asked_for = False  # its death was ordered by a person
+        self.refusal: str | None = None
+
+    def hang(self, limits: Limits, now_ns: int) -> str | None:
+        """What the process is guilty of, if it shows no life."""
+        if not self.ready:
+            late = time.monotonic() - self.started > limits.ready
+            return f"not ready within {limits.ready:g} s" if late else None
+        silent_s = (now_ns - self.stats[Word.HEARTBEAT_NS]) / 1e9
+        if self.finished:  # Its last heartbeat was with its last word; torch may take a second to leave.
+            return f"finished, but not gone within {limits.drain:g} s" if silent_s > limits.drain else None
+        if silent_s > limits.heartbeat:
+            return f"no heartbeat for {limits.heartbeat:g} s"
+        busy_since = self.stats[Word.BUSY_SINCE_NS]
+        if busy_since and now_ns - busy_since > limits.progress * 1e9:
+            return f"busy without progress for {limits.progress:g} s"
+        return None
+
+
+class SupervisedStage:
+    """Plain attributes that the supervisor moves.
+
+    At most one of the `lives` is `active`: it, and nobody else, touches the links. The others of an inference stage
+    have their model loaded and wait (`spares`), or pass frames through until one has (`stands_in`).
+    """
+
+    def __init__(self, name: str, spec: Stage | None, topology: Topology, seats: list[StageStats]) -> None:
         self.name = name
         self.worker = name if spec is None else str(spec.__struct_config__.tag)
         self.is_service = name in SERVICES
         self.restart: Restart = (spec.restart if spec else None) or topology.restart
         self.limits: Limits = (spec.limits if spec else None) or topology.limits
-        self.stats = stats
-        self.state = BACKOFF
-        self.process: StageProcess | None = None
+        self.stats = StageTotals(seats)
+        self.takes_turns = isinstance(spec, Inference)
+        self.spares = spec.spares if isinstance(spec, Inference) else 0
+        self.has_stand_in = isinstance(spec, Inference) and spec.while_away == "pass_through"
+        self.lives: list[Life] = []
+        self.active: Life | None = None
         self.incarnation = 0
+        self.outcome: str | None = None  # FINISHED or FAILED
         self.reason = ""
-        self.started = 0.0
+        self.exhausted = False  # the budget of restarts is used up
         self.revive_at = 0.0
         self.deaths: collections.deque[float] = collections.deque()
+        self.restarts = 0
         self.cpu_before = 0.0
         self.cpu_percent = 0.0
         self.cpu_s = 0.0
         self.rss_bytes = 0
-        self.finished = False
+        self.rate_in = self.rate_out = 0.0  # units a second of late
+        self._units_before = (0, 0)
         self.refused = False
         self.settled = False
 
     @property
+    def state(self) -> str:
+        if self.outcome:
+            return self.outcome
+        if self.active is not None and self.active.ready and not self.active.stands_in:
+            return READY
+        return STARTING if self.mains else BACKOFF
+
+    @property
+    def mains(self) -> list[Life]:
+        """The processes that do the stage's own work, or will."""
+        return [life for life in self.lives if not life.stands_in]
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is to be expected of the stage."""
-        return self.state in (FINISHED, FAILED)
+        return self.outcome is not None and self.active is None
 
-    def hang(self, now_ns: int) -> str | None:
-        """What the stage is guilty of, if it shows no life."""
-        if self.state == STARTING and time.monotonic() - self.started > self.limits.ready:
-            return f"not ready within {self.limits.ready:g} s"
-        if self.state != READY:
+    def wants(self) -> bool | None:
+        """What should be started: True: a stand-in; False: a real process; None: nothing. The first real one comes
+        first; spares only once it is at work, so that they do not slow it down."""
+        if self.outcome or self.exhausted:
             return None
-        silent_s = (now_ns - self.stats[Word.HEARTBEAT_NS]) / 1e9
-        if self.finished:  # Its last heartbeat was with its last word; torch may take a second to leave.
-            return f"finished, but not gone within {self.limits.drain:g} s" if silent_s > self.limits.drain else None
-        if silent_s > self.limits.heartbeat:
-            return f"no heartbeat for {self.limits.heartbeat:g} s"
-        busy_since = self.stats[Word.BUSY_SINCE_NS]
-        if busy_since and now_ns - busy_since > self.limits.progress * 1e9:
-            return f"busy without progress for {self.limits.progress:g} s"
+        mains = len(self.mains)
+        if mains < 1 + (self.spares if self.state == READY else 0):
+            return False
+        if self.has_stand_in and len(self.lives) == mains:
+            return True
         return None
+
+    def next_active(self) -> Life | None:
+        """Who should take over when nobody is active: a real process if one is ready, else the stand-in."""
+        ready = [life for life in self.lives if life.ready and not life.finished]
+        return min(ready, key=lambda life: life.stands_in, default=None)
+
+    def free_seat(self) -> int:
+        """The seat, a set of counters, that no process uses."""
+        taken = [life.stats for life in self.lives]
+        return next(seat for seat, stats in enumerate(self.stats.seats) if stats not in taken)
+
+    def life(self, identity: bytes) -> Life | None:
+        return next((life for life in self.lives if life.identity == identity), None)
 
     def next_backoff(self, now: float) -> float | None:
         """Seconds until the next start, or None when the budget is used up. Notes the death."""
@@ -70,32 +133,50 @@ class SupervisedStage:
             return 0.0
         return min(self.restart.backoff * float(2 ** (len(self.deaths) - 2)), self.restart.backoff_max)
 
-    def sample_usage(self, seconds: float) -> None:
-        """Note what the process has used; `seconds` since this was called last."""
-        before = self.cpu_s
-        if self.process is not None:
-            cpu, rss = self.process.usage()
-            self.cpu_s = self.cpu_before + cpu
-            self.rss_bytes = rss or self.rss_bytes  # A zombie has none.
-        self.cpu_percent = 100 * (self.cpu_s - before) / seconds
+    def forgive(self) -> None:
+        """A fresh budget, at a person's request."""
+        self.deaths.clear()
+        self.outcome, self.reason, self.revive_at = None, "", 0.0
+        self.exhausted = self.refused = self.settled = False
 
-    def account(self) -> None:
-        """Take in what a dead process has used, while the kernel still knows."""
-        assert self.process is not None
-        self.cpu_s = self.cpu_before = self.cpu_before + self.process.usage()[0]
+    def sample_usage(self, seconds: float) -> None:
+        """Note what the processes have used and done; `seconds` since this was called last."""
+        before = self.cpu_s
+        usages = [life.process.usage() for life in self.lives]
+        if usages:
+            self.cpu_s = self.cpu_before + sum(cpu for cpu, _ in usages)
+            self.rss_bytes = sum(rss for _, rss in usages) or self.rss_bytes  # A zombie has none.
+        self.cpu_percent = 100 * (self.cpu_s - before) / seconds
+        units = self.stats[Word.UNITS_IN], self.stats[Word.UNITS_OUT]
+        self.rate_in, self.rate_out = (
+            (now - then) / seconds for now, then in zip(units, self._units_before, strict=True)
+        )
+        self._units_before = units
+
+    def bury(self, life: Life) -> None:
+        """Take in what a dead process has used, while the kernel still knows, and strike it off."""
+        self.cpu_before += life.process.usage()[0]
+        self.lives.remove(life)
+        if life is self.active:
+            self.active = None
 
     def status(self) -> StageStatus:
+        shown = self.active or next(iter(self.mains), None)
         return StageStatus(
             stage=self.name,
             worker=self.worker,
             state=self.state,
-            pid=self.process.pid if self.process else None,
-            restarts=max(0, self.incarnation - 1),
-            uptime_s=time.monotonic() - self.started if self.process else 0.0,
+            pid=shown.process.pid if shown else None,
+            restarts=self.restarts,
+            uptime_s=time.monotonic() - shown.started if shown else 0.0,
             units_in=self.stats[Word.UNITS_IN],
             units_out=self.stats[Word.UNITS_OUT],
+            rate_in=self.rate_in,
+            rate_out=self.rate_out,
             latency_ms=self.stats.p50_p95_ms(Span.STAGE),
             cpu_s=self.cpu_s,
             cpu_percent=self.cpu_percent,
             rss_bytes=self.rss_bytes,
+            spares=sum(life.ready for life in self.mains if life is not self.active),
+            passing_through=self.active is not None and self.active.stands_in,
         )

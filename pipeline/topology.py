@@ -166,19 +166,25 @@ class Decode(Stage, tag="decode", kw_only=True, frozen=True):
 
 
 class Inference(Stage, tag="inference", kw_only=True, frozen=True):
-    """Runs the processor on every frame."""
+    """Runs the processor on every frame. `spares` more processes have it loaded and take over at once when the one at
+    work dies. `while_away` is what viewers see when none is there: the last frame, or the input passed through."""
 
     input: Name
     output: Name
     processor: Processor
+    spares: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0
+    while_away: Literal["last_frame", "pass_through"] = "last_frame"
 
 
 class Egress(Stage, tag="egress", kw_only=True, frozen=True):
-    """Encodes frames and publishes them with the audio."""
+    """Encodes frames and publishes them with the audio. When no new frame comes, a live output repeats the last one at
+    the stream's rate for up to `keep_alive` seconds; 0: never. An output that waits for every frame (no `latest` link
+    before it) repeats none."""
 
     input: Name
     sink: Sink
     encoder: Encoder = Encoder()
+    keep_alive: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
 
 
 class Publisher(Stage, tag="publisher", kw_only=True, frozen=True):

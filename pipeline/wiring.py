@@ -37,8 +37,11 @@ class Wiring:
         self.listeners = dict(self._listen())
         self.encoded = self._make_encoded()
         self.links = {name: self._make_link(name) for name in topology.links if topology.carries_frames(name)}
-        self._stats_fds = {name: self._slab(f"{name}-stats", STATS_BYTES) for name in self.stage_names()}
-        self.stats = {name: StageStats(fd) for name, fd in self._stats_fds.items()}
+        self._stats_fds = {
+            name: [self._slab(f"{name}-stats", STATS_BYTES) for _ in range(self._seats(name))]
+            for name in self.stage_names()
+        }
+        self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self._stats_fds.items()}
 
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
@@ -57,8 +60,8 @@ class Wiring:
     def api_url(self) -> str | None:
         return self._url("api")
 
-    def boot(self, stage: str, incarnation: int) -> WorkerBoot:
-        """What the worker of `stage` is told."""
+    def boot(self, stage: str, incarnation: int, seat: int = 0) -> WorkerBoot:
+        """What a worker of `stage` is told; `seat` is the set of counters that it uses."""
         spec = self.topology.stages.get(stage)
         joined = isinstance(spec, Ingress | Decode)
         audio = isinstance(spec, Egress) or (isinstance(spec, Decode) and spec.audio)
@@ -73,7 +76,7 @@ class Wiring:
             log_level=self.topology.log_level,
             device=self.topology.device,
             frame=self.topology.frame,
-            stats_fd=self._stats_fds[stage],
+            stats_fd=self._stats_fds[stage][seat],
             spec=spec,
             relay_url=self.relay_url,
             api_url=self.api_url,
@@ -82,6 +85,7 @@ class Wiring:
             input=self._link_boot(getattr(spec, "input", None)),
             output=self._link_boot(getattr(spec, "output", None)),
             audio_endpoint=self._run_dir.endpoint("audio") if audio else None,
+            keep_alive=spec.keep_alive if isinstance(spec, Egress) and self._is_live else 0.0,
         )
 
     def inherited_fds(self, boot: WorkerBoot) -> list[int]:
@@ -116,6 +120,11 @@ class Wiring:
             if link is not None:
                 link.wake()
         return done
+
+    def newest_only_link(self, stage: str) -> FrameLink | None:
+        """The link from which `stage` takes the newest frame only, if there is one."""
+        link = self.links.get(getattr(self.topology.stages.get(stage), "input", ""))
+        return link if link is not None and link.boot.policy == "latest" else None
 
     def end_output(self, stage: str) -> None:
         """Say in the place of a stage that will not come back that nothing more follows."""
@@ -160,12 +169,23 @@ class Wiring:
         """Give back memory, descriptors and sockets. The workers must be gone."""
         for link in self.links.values():
             link.close()
-        for stats in self.stats.values():
-            stats.close()
+        for seats in self.stats.values():
+            for stats in seats:
+                stats.close()
         for listener in self.listeners.values():
             listener.close()
         for fd in self._fds:
             os.close(fd)
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether some link drops frames rather than wait: then the output follows the clock."""
+        return any(link.boot.policy == "latest" for link in self.links.values())
+
+    def _seats(self, stage: str) -> int:
+        """How many processes of the stage can live at a time."""
+        spec = self.topology.stages.get(stage)
+        return 1 + spec.spares + (spec.while_away == "pass_through") if isinstance(spec, Inference) else 1
 
     def _output_of(self, worker: type[Decode | Inference]) -> str:
         return next(stage.output for stage in self.topology.stages.values() if isinstance(stage, worker))

@@ -24,6 +24,7 @@ from pipeline.doorbell import wake
 from pipeline.memory.stage_stats import StageStats
 from pipeline.messages import (
     Abandon,
+    Activate,
     Drain,
     Event,
     Finished,
@@ -60,6 +61,7 @@ class Worker:
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()
+        self._activated = threading.Event()
         self.abandoned = False
         self._restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[ToLauncher | None] = queue.SimpleQueue()
@@ -87,6 +89,10 @@ class Worker:
     def ready(self, detail: str = "") -> None:
         """Tell the launcher that this stage can take work."""
         self._send(Ready(self.boot.stage, self.boot.incarnation, detail))
+
+    def wait_for_turn(self) -> None:
+        """Return when the links are this process's to use. One that is not needed any more waits until it is killed."""
+        self._activated.wait()
 
     def info(self, name: str, **fields: str | int | float) -> None:
         self._send(Event(self.boot.stage, "info", name, fields))
@@ -166,7 +172,9 @@ class Worker:
         line.close()
 
     def _obey(self, order: ToWorker) -> None:
-        if isinstance(order, Drain):
+        if isinstance(order, Activate):
+            self._activated.set()
+        elif isinstance(order, Drain):
             self.drain()
         elif isinstance(order, Abandon):
             self.abandoned = True

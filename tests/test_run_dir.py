@@ -106,7 +106,7 @@ def test_a_lock_whose_directory_was_just_removed_is_not_mistaken_for_one(monkeyp
 
 
 def test_a_name_that_nobody_runs_is_not_running(other):
-    with pytest.raises(NotRunning, match="no pipeline named 'demo' is running; none of this user's runs"):
+    with pytest.raises(NotRunning, match="no pipeline of this user is running"):
         control_endpoint("demo")
 
 
@@ -117,5 +117,22 @@ def test_what_is_listened_to_is_running(runtime_dir):
         launcher.listen()
         assert running() == ["demo"]
         assert control_endpoint("demo") == f"ipc://{runtime_dir}/livepipe/demo/control"
+        assert control_endpoint() == control_endpoint("demo")
         with pytest.raises(NotRunning, match="no pipeline named 'other' is running; running: demo"):
             control_endpoint("other")
+
+
+def test_of_several_that_run_one_has_to_be_named():
+    with RunDir("a") as a, RunDir("b") as b, socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+        for launcher, held in ((one, a), (two, b)):
+            launcher.bind(str(held.path / "control"))
+            launcher.listen()
+        with pytest.raises(NotRunning, match="several pipelines are running, say which: a, b"):
+            control_endpoint()
+        assert control_endpoint("b") == b.endpoint("control")
+
+
+def test_a_directory_too_long_for_sockets_is_an_error_that_says_how_to_mend_it(runtime_dir, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir / ("long" * 20)))
+    with pytest.raises(OSError, match="set XDG_RUNTIME_DIR to a shorter directory"):
+        RunDir("demo")

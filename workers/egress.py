@@ -9,7 +9,8 @@ from pipeline.audio_link import AudioReader
 from pipeline.channel_url import channel_url
 from pipeline.link import open_reader
 from pipeline.media.access_unit import Codec
-from pipeline.media.encoder import VideoEncoder
+from pipeline.media.encoder import EncodedUnit, VideoEncoder
+from pipeline.media.keep_alive import KeepAlive
 from pipeline.media.segmenter import Segmenter, SegmentSink
 from pipeline.media.ts_file import TsFile
 from pipeline.media.ts_mux import TsMuxer
@@ -30,7 +31,10 @@ class Egress:
         boot = worker.boot
         assert boot.input is not None
         form, encoder = boot.input.format, spec.encoder
+        self._worker = worker
         self._stats = worker.stats
+        self._keep_alive = KeepAlive(boot.keep_alive)
+        self._shown = False
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
         self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._pixels = [np.frombuffer(slot.data, np.uint8).reshape(form.shape) for slot in self._reader.table.slots]
@@ -52,10 +56,14 @@ class Egress:
     def run_forever(self) -> None:
         """Until inference has ended and every frame was written."""
         while not self._reader.drained:
-            slot = self._reader.take(POLL_SECONDS)
+            slot = self._reader.take(self._patience())
             self._take_audio()
+            if "inference" in self._worker.restarted_peers():
+                self._keep_alive.source_is_away()
             if slot is not None:
                 self._serve(slot)
+            elif self._keep_alive.seconds_left(time.monotonic_ns()) == 0:
+                self._repeat()
         self._take_audio()
         self._segmenter.close()
 
@@ -66,16 +74,18 @@ class Egress:
 
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
-        if self._trickle is not None and self._trickle.congested:
+        if self._is_congested() or not self._keep_alive.fits(slot.pts):
             self._reader.release(slot, Outcome.LATE)  # Better here than in a queue behind the encoder.
             return
         self._stats.busy()
         units = self._encoder.encode(self._pixels[slot.index], slot.pts)
         self._reader.commit(slot)
-        for unit in units:
-            self._segmenter.video(unit.data, unit.pts, unit.dts, unit.key)
-            self._stats.add(Word.BYTES_OUT, len(unit.data))
+        self._write(units)
         now = time.monotonic_ns()
+        self._keep_alive.shown(slot.pts, now)
+        if not self._shown:
+            self._shown = True
+            self._worker.info("first_frame", seq=slot.seq, ms=round((now - slot.arrived_ns) / 1e6, 1))
         self._stats.record(Span.STAGE, now - slot.ready_ns)
         self._stats.record(Span.END_TO_END, now - slot.arrived_ns)
         self._stats.out()
@@ -83,6 +93,26 @@ class Egress:
         self._stats.idle()
         if self._trickle is not None:
             self._stats.total(Word.SEGMENTS_LOST, self._trickle.segments_lost)
+
+    def _repeat(self) -> None:
+        """No new frame has come in time: show the last one again."""
+        pts = self._keep_alive.repeat(time.monotonic_ns())
+        if not self._is_congested():
+            self._write(self._encoder.repeat(pts))
+            self._stats.add(Word.REPEATED)
+
+    def _write(self, units: list[EncodedUnit]) -> None:
+        for unit in units:
+            self._segmenter.video(unit.data, unit.pts, unit.dts, unit.key)
+            self._stats.add(Word.BYTES_OUT, len(unit.data))
+
+    def _patience(self) -> float:
+        """Seconds for which a frame may be waited for."""
+        left = self._keep_alive.seconds_left(time.monotonic_ns())
+        return POLL_SECONDS if left is None else min(left, POLL_SECONDS)
+
+    def _is_congested(self) -> bool:
+        return self._trickle is not None and self._trickle.congested
 
     def _take_audio(self) -> None:
         if self._audio is None:

@@ -103,13 +103,14 @@ def main(worker: Worker) -> None:
         processor.load(device)
     except ProcessorError as error:
         raise WorkerRefused(f"stages.{worker.boot.stage}.processor.callable: {error}") from error
-    inference = Inference(worker, device, processor)
     with torch.inference_mode():
         try:
             processor.warm_up(worker.boot.frame.height, worker.boot.frame.width)
         except Exception as error:  # noqa: BLE001 - live frames decide; a processor may refuse a black picture
             worker.warning("warm_up_failed", problem=f"{type(error).__name__}: {error}")
     worker.ready(f"{spec.processor.callable} on {device}")
+    worker.wait_for_turn()
+    inference = Inference(worker, device, processor)
     inference.run_forever()
     inference.close()
 

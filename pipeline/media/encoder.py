@@ -72,6 +72,7 @@ class VideoEncoder:
         self._last_key_pts: int | None = None
         self._last_pts: int | None = None
         self._key_requested = False
+        self._picture: av.VideoFrame | None = None
         self._reformatter = VideoReformatter()
         settings = {**_LOW_DELAY[codec], "preset": preset, **_quality(codec, bitrate, crf), **(options or {})}
         self._context = _open(codec, width, height, fps_hint, bitrate, threads, settings)
@@ -87,8 +88,7 @@ class VideoEncoder:
         """
         if rgb.shape != (self.height, self.width, 3):
             raise ValueError(f"picture is {rgb.shape}, wanted {(self.height, self.width, 3)}")
-        if self._last_pts is not None and pts <= self._last_pts:
-            raise ValueError(f"pts {pts} does not come after {self._last_pts}")
+        self._check(pts)
         view = av.VideoFrame.from_numpy_buffer(rgb, "rgb24")
         frame = self._reformatter.reformat(
             view,
@@ -97,17 +97,35 @@ class VideoEncoder:
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
-        frame.pts = pts
         frame.time_base = _TIME_BASE
         frame.colorspace = _AVCOL_SPC_BT709
         frame.color_range = ColorRange.MPEG
-        frame.pict_type = PictureType.I if self._key_is_due(pts) else PictureType.NONE
-        self._last_pts = pts
-        return _units(self._context.encode(frame))
+        self._picture = frame
+        return self._encode(frame, pts)
+
+    def repeat(self, pts: int) -> list[EncodedUnit]:
+        """Encode the last picture once more, at `pts`.
+
+        Raises ValueError for a `pts` that does not rise, or when there was no picture yet.
+        """
+        if self._picture is None:
+            raise ValueError("no picture to repeat")
+        self._check(pts)
+        return self._encode(self._picture, pts)
 
     def flush(self) -> list[EncodedUnit]:
         """What the encoder still holds: nothing by design. The encoder is spent afterwards."""
         return _units(self._context.encode(None))
+
+    def _check(self, pts: int) -> None:
+        if self._last_pts is not None and pts <= self._last_pts:
+            raise ValueError(f"pts {pts} does not come after {self._last_pts}")
+
+    def _encode(self, frame: av.VideoFrame, pts: int) -> list[EncodedUnit]:
+        frame.pts = pts
+        frame.pict_type = PictureType.I if self._key_is_due(pts) else PictureType.NONE
+        self._last_pts = pts
+        return _units(self._context.encode(frame))
 
     def _key_is_due(self, pts: int) -> bool:
         due = self._key_requested or self._last_key_pts is None or pts - self._last_key_pts >= self._gop_ticks

@@ -196,6 +196,43 @@ class SlotTable:
         """Slots that are not FREE."""
         return sum(slot.state != FREE for slot in self.slots)
 
+    def ready(self) -> list[Slot]:
+        """READY slots, oldest first; complete up to the newest of them.
+
+        One pass over several words is no snapshot: it can read slot 0 before frame n is published there and slot 1
+        after n+1 is, and see n+1 without n. Whatever is older than something that a first pass saw was published
+        before that pass ended, and nobody but the consumer leaves READY: so a second pass is exact up to there. What it
+        finds beyond is left for the next call.
+        """
+        newest = self._newest_ready()
+        if newest == NO_SEQ:
+            return []
+        words = self._words
+        ready = [slot for slot in self.slots if words[slot._base] & STATE_MASK == READY and slot.seq <= newest]
+        if len(ready) > 1:
+            ready.sort(key=_seq_of)
+        return ready
+
+    def oldest(self) -> Slot | None:
+        """The first of `ready`, None when there is none. Exact for the same reason."""
+        oldest, found = self._newest_ready(), None
+        if oldest == NO_SEQ:
+            return None
+        words = self._words
+        for slot in self.slots:
+            base = slot._base
+            if words[base] & STATE_MASK == READY and words[base + _SEQ] <= oldest:
+                oldest, found = words[base + _SEQ], slot
+        return found
+
+    def _newest_ready(self) -> int:
+        words, newest = self._words, NO_SEQ
+        for slot in self.slots:
+            base = slot._base
+            if words[base] & STATE_MASK == READY and words[base + _SEQ] > newest:
+                newest = words[base + _SEQ]
+        return newest
+
     def dropped_before_slot(self) -> int:
         """Frames that the producer counted as dropped without ever giving them a slot."""
         return sum(self._words[_PRODUCER_COUNTS + outcome] for outcome in Outcome)
@@ -266,43 +303,6 @@ class ProducerTable(SlotTable):
 class ConsumerTable(SlotTable):
     """The consumer's moves. One process; several threads only under one lock."""
 
-    def ready(self) -> list[Slot]:
-        """READY slots, oldest first; complete up to the newest of them.
-
-        One pass over several words is no snapshot: it can read slot 0 before frame n is published there and slot 1
-        after n+1 is, and see n+1 without n. Whatever is older than something that a first pass saw was published
-        before that pass ended, and nobody but the consumer leaves READY: so a second pass is exact up to there. What it
-        finds beyond is left for the next call.
-        """
-        newest = self._newest_ready()
-        if newest == NO_SEQ:
-            return []
-        words = self._words
-        ready = [slot for slot in self.slots if words[slot._base] & STATE_MASK == READY and slot.seq <= newest]
-        if len(ready) > 1:
-            ready.sort(key=_seq_of)
-        return ready
-
-    def oldest(self) -> Slot | None:
-        """The first of `ready`, None when there is none. Exact for the same reason."""
-        oldest, found = self._newest_ready(), None
-        if oldest == NO_SEQ:
-            return None
-        words = self._words
-        for slot in self.slots:
-            base = slot._base
-            if words[base] & STATE_MASK == READY and words[base + _SEQ] <= oldest:
-                oldest, found = words[base + _SEQ], slot
-        return found
-
-    def _newest_ready(self) -> int:
-        words, newest = self._words, NO_SEQ
-        for slot in self.slots:
-            base = slot._base
-            if words[base] & STATE_MASK == READY and words[base + _SEQ] > newest:
-                newest = words[base + _SEQ]
-        return newest
-
     def take(self, slot: Slot, owner: int) -> None:
         """READY -> IN_USE."""
         words, base = self._words, slot._base
@@ -371,6 +371,13 @@ class SupervisorTable(SlotTable):
                 words[base + _STATE] = slot.generation << STATE_BITS | READY
                 retried += 1
         return retried, dropped
+
+    def skim(self) -> int:
+        """READY -> FREE as LATE, but for the newest. Only while the link has no consumer. Returns slots."""
+        older = self.ready()[:-1]
+        for slot in older:
+            self._free(slot, Outcome.LATE)
+        return len(older)
 
     def end(self) -> None:
         """Say in a dead producer's place that no further frame will come."""

@@ -5,6 +5,7 @@ The worker stores, the launcher reads whenever it likes, and a crash takes nothi
 
 import math
 import time
+from collections.abc import Sequence
 from enum import IntEnum
 
 from pipeline.memory.slab import Slab, page_aligned
@@ -30,6 +31,7 @@ class Word(IntEnum):
     SEGMENTS_LOST = 10
     FIRST_OUT_NS = 11
     LAST_OUT_NS = 12
+    REPEATED = 13  # pictures shown again because no new one came
 
 
 class Span(IntEnum):
@@ -93,20 +95,38 @@ class StageStats:
         index = int(math.log2(max(nanoseconds, 1000) / 1000) * BUCKETS_PER_OCTAVE)
         self._words[_WORDS + span * HISTOGRAM_BUCKETS + min(index, HISTOGRAM_BUCKETS - 1)] += 1
 
+    def histogram(self, span: Span) -> list[int]:
+        """How many durations fell into each bucket."""
+        start = _WORDS + span * HISTOGRAM_BUCKETS
+        return [int(n) for n in self._words[start : start + HISTOGRAM_BUCKETS]]
+
+    def close(self) -> None:
+        self._words.release()
+        self._slab.close()
+
+
+class StageTotals:
+    """A stage's counters over all its seats: several processes of one stage may live at a time, each with its own."""
+
+    def __init__(self, seats: Sequence[StageStats]) -> None:
+        self.seats = seats
+
+    def __getitem__(self, word: Word) -> int:
+        """The sum over the seats; the earliest and the latest of the times that are noted."""
+        values = [seat[word] for seat in self.seats]
+        if word is Word.FIRST_OUT_NS:
+            return min((value for value in values if value), default=0)
+        return max(values) if word is Word.LAST_OUT_NS else sum(values)
+
     def quantiles_ms(self, span: Span, *fractions: float) -> list[float]:
         """The named quantiles in milliseconds, to the width of a bucket; NaN when nothing was recorded."""
-        start = _WORDS + span * HISTOGRAM_BUCKETS
-        counts = [int(n) for n in self._words[start : start + HISTOGRAM_BUCKETS]]
+        counts = [sum(bucket) for bucket in zip(*(seat.histogram(span) for seat in self.seats), strict=True)]
         return [_quantile_ms(counts, fraction) for fraction in fractions]
 
     def p50_p95_ms(self, span: Span) -> tuple[float | None, float | None]:
         """Median and 95th percentile in milliseconds; None when nothing was recorded."""
         p50, p95 = self.quantiles_ms(span, 0.5, 0.95)
         return (None, None) if math.isnan(p50) else (round(p50, 2), round(p95, 2))
-
-    def close(self) -> None:
-        self._words.release()
-        self._slab.close()
 
 
 def _quantile_ms(counts: list[int], fraction: float) -> float:

@@ -126,3 +126,23 @@ def test_a_time_that_does_not_rise_and_a_wrong_shape_are_refused(picture):
         encoder.encode(picture.frame(1), 10)
     with pytest.raises(ValueError, match="wanted"):
         encoder.encode(np.zeros((64, 64, 3), np.uint8), 20)
+
+
+def test_the_last_picture_can_be_shown_again(picture):
+    encoder = VideoEncoder(128, 128, 30, gop_seconds=0.1)
+    units = encode_all(encoder, picture, 3)
+    for pts in (6001, 6002, 20_000, 23_000):
+        units += encoder.repeat(pts)
+    units += encoder.encode(picture.frame(3), 26_000)
+    assert [unit.pts for unit in units] == [0, 3000, 6000, 6001, 6002, 20_000, 23_000, 26_000]
+    assert [read_index(frame.to_ndarray(format="gray")).index for frame in decoded(units)] == [0, 1, 2, 2, 2, 2, 2, 3]
+    assert keys(units) == [0, 20_000]
+
+
+def test_a_picture_that_was_never_shown_cannot_be_repeated(picture):
+    encoder = VideoEncoder(128, 128, 30)
+    with pytest.raises(ValueError, match="no picture to repeat"):
+        encoder.repeat(0)
+    encoder.encode(picture.frame(0), 100)
+    with pytest.raises(ValueError, match="pts 100 does not come after 100"):
+        encoder.repeat(100)

@@ -1,0 +1,315 @@
+"""Keeps the stages' processes: starts them, gives the links to the one whose turn it is, sees them die, takes back what
+they held, starts them again.
+
+When to stop, and what people are told, is the supervisor's.
+"""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import zmq
+
+from pipeline.messages import Activate, Drain, Finished, PeerRestarted, Ready, Refused, ToWorker
+from pipeline.stage_process import StageProcess
+from pipeline.supervised_stage import FAILED, FINISHED, READY, Life, SupervisedStage
+from pipeline.switchboard import Switchboard
+from pipeline.topology import Publisher, Stage, Topology
+from pipeline.wiring import Wiring
+from pipeline.worker import EXIT_REFUSED
+
+STAND_IN = "passthrough"
+"""The worker that passes frames through while inference is away."""
+
+Level = Literal["info", "warning", "error"]
+
+
+class Announce(Protocol):
+    """Tells people of an event: how bad, whose, which, and its fields."""
+
+    def __call__(self, level: Level, source: str, name: str, /, **fields: str | int | float) -> None: ...
+
+
+class Keeper:
+    def __init__(
+        self,
+        topology: Topology,
+        wiring: Wiring,
+        switchboard: Switchboard,
+        poller: zmq.Poller,
+        announce: Announce,
+        show_line: Callable[[str, str], None],
+    ) -> None:
+        """`show_line` gets each line that a worker prints, after its stage's name. What has to wake the launcher's loop
+        is registered with `poller`."""
+        self.stages = {
+            name: SupervisedStage(name, topology.stages.get(name), topology, wiring.stats[name])
+            for name in wiring.stage_names()
+        }
+        self.stopping = False
+        """Nothing is started any more; set by the supervisor."""
+        self._topology = topology
+        self._wiring = wiring
+        self._switchboard = switchboard
+        self._poller = poller
+        self._announce = announce
+        self._show_line = show_line
+        self._skimmed: set[int] = set()  # bells that the launcher hears in the place of a reader that is away
+
+    # In the order of the loop.
+
+    def revive(self) -> None:
+        """Start what should be there and is not."""
+        now = time.monotonic()
+        for stage in self.stages.values():
+            if now >= stage.revive_at and self._may_start(stage) and (stands_in := stage.wants()) is not None:
+                self._start(stage, stands_in=stands_in)
+
+    def seconds_to_revival(self) -> float:
+        """Until `revive` has something to do; infinite when it has not."""
+        waiting = (
+            stage.revive_at for stage in self.stages.values() if stage.wants() is not None and self._may_start(stage)
+        )
+        return max(0.0, min(waiting, default=float("inf")) - time.monotonic())
+
+    def show_output(self) -> None:
+        """Hand on what the workers printed."""
+        for stage in self.stages.values():
+            for life in stage.lives:
+                self._show_output(stage, life)
+
+    def heard(self, message: Ready | Finished | Refused) -> None:
+        """A process has something to say of itself."""
+        stage = self.stages.get(message.stage)
+        life = stage.life(_identity(message.stage, message.incarnation)) if stage else None
+        if stage is None or life is None:
+            return
+        match message:
+            case Ready():
+                life.ready = True
+                took = round(time.monotonic() - life.started, 3)
+                self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
+                if stage.takes_turns:
+                    self._take_turns(stage)
+                if self.stopping:
+                    self.tell(stage, Drain())
+            case Finished():
+                life.finished = True
+            case Refused():
+                life.refusal = message.reason
+
+    def reap(self, hear: Callable[[], None]) -> None:
+        """Bury the dead: a readable pidfd means a death. `hear` takes in the last words, which came before it."""
+        dead = {fd for fd, _ in self._poller.poll(0)}
+        for stage in self.stages.values():
+            for life in list(stage.lives):
+                if life.process.pidfd in dead:
+                    hear()
+                    if life in stage.lives:
+                        self._bury(stage, life)
+
+    def skim(self) -> None:
+        """Take the place of a reader of the newest frame that is away."""
+        for stage in self.stages.values():
+            link = self._wiring.newest_only_link(stage.name)
+            if link is None:
+                continue
+            bell, away = link.boot.ready_fd, stage.active is None
+            if away and bell not in self._skimmed:
+                self._poller.register(bell, zmq.POLLIN)
+                self._skimmed.add(bell)
+            elif not away and bell in self._skimmed:
+                self._ignore(bell)
+                self._skimmed.discard(bell)
+            if away:
+                link.skim()
+
+    def watch(self) -> None:
+        """Kill what shows no life. Its death is then reaped like any other: nothing is reclaimed before."""
+        now_ns = time.monotonic_ns()
+        for stage in self.stages.values():
+            for life in stage.lives:
+                if guilt := life.hang(stage.limits, now_ns):
+                    self._announce("error", stage.name, "hanging", pid=life.process.pid, reason=guilt)
+                    life.process.kill()
+
+    # At somebody's request.
+
+    def restart(self, stage: SupervisedStage) -> None:
+        """A fresh budget, and a new process in the place of the one at work."""
+        self._announce("info", stage.name, "restart_requested", state=stage.state)
+        stage.forgive()
+        for life in stage.lives:
+            if life is stage.active or not life.ready:
+                life.asked_for = True
+                life.process.kill()
+
+    def tell(self, stage: SupervisedStage, order: ToWorker) -> None:
+        for life in stage.lives:
+            self._switchboard.send(life.identity, order)
+
+    def tell_all(self, kind: type[Stage], order: ToWorker) -> None:
+        for stage in self.of_kind(kind):
+            self.tell(stage, order)
+
+    def kill_all(self) -> None:
+        """End whatever still lives, and take back what it held."""
+        for stage in self.stages.values():
+            for life in list(stage.lives):
+                was_active = life is stage.active
+                life.process.kill()
+                self._let_go(stage, life)
+                if was_active:
+                    self._wiring.reclaim(stage.name)
+                    stage.outcome, stage.reason = FAILED, "killed: it did not stop in time"
+
+    def of_kind(self, kind: type[Stage]) -> list[SupervisedStage]:
+        return [self.stages[name] for name, spec in self._topology.stages.items() if isinstance(spec, kind)]
+
+    # What happens to a stage.
+
+    def _may_start(self, stage: SupervisedStage) -> bool:
+        """A publisher waits until everybody is there to see what it plays; nothing else waits for anything."""
+        if self.stopping:
+            return False
+        if not isinstance(self._topology.stages.get(stage.name), Publisher):
+            return True
+        waited_for = (s for s in self.stages.values() if s.worker != stage.worker)
+        return all(other.state == READY or other.over for other in waited_for)
+
+    def _start(self, stage: SupervisedStage, *, stands_in: bool) -> None:
+        stage.incarnation += 1
+        seat = stage.free_seat()
+        stats = stage.stats.seats[seat]
+        stats.clear_life()
+        boot = self._wiring.boot(stage.name, stage.incarnation, seat)
+        worker = STAND_IN if stands_in else stage.worker
+        try:
+            process = StageProcess(boot, worker, self._wiring.inherited_fds(boot))
+        except OSError as error:
+            python = boot.spec.python if boot.spec else None
+            self._fail(stage, f"cannot start {python or 'python'}: {error.strerror}; see stages.{stage.name}.python")
+            return
+        life = Life(process, stats, _identity(stage.name, stage.incarnation), stands_in=stands_in)
+        stage.lives.append(life)
+        if not stage.takes_turns:
+            stage.active = life
+        self._poller.register(process.pidfd, zmq.POLLIN)
+        self._poller.register(process.output_fd, zmq.POLLIN)
+        self._announce("info", stage.name, "started", pid=process.pid, incarnation=stage.incarnation, role=_role(life))
+
+    def _take_turns(self, stage: SupervisedStage) -> None:
+        """See that the best process that is ready has the links."""
+        best = stage.next_active()
+        if best is None or stage.outcome == FINISHED:
+            return
+        if stage.active is not None:
+            if not stage.active.stands_in or best.stands_in or self.stopping:
+                return
+            self._announce("info", stage.name, "stands_down", pid=stage.active.process.pid)
+            stage.active.process.kill()
+            self._let_go(stage, stage.active)
+            self._wiring.reclaim(stage.name)
+        stage.active = best
+        self._switchboard.send(best.identity, Activate())
+        self._announce("info", stage.name, "active", pid=best.process.pid, role=_role(best))
+
+    def _bury(self, stage: SupervisedStage, life: Life) -> None:
+        """Reap a dead process, take back what it held, and decide what becomes of the stage."""
+        was_active = life is stage.active
+        code, last = self._let_go(stage, life)
+        if life.finished and was_active:  # Everything was handed on; how it left after that loses nothing.
+            self._finish(stage, code)
+            return
+        reclaimed: dict[str, int] = {}
+        if was_active:
+            reclaimed = self._wiring.reclaim(stage.name)
+            if stage.takes_turns:
+                self._take_turns(stage)
+            self._tell_neighbours(stage)
+        self._announce("error", stage.name, "died", how=_how(code), role=_role(life), last_line=last, **reclaimed)
+        if life.refusal is not None or code == EXIT_REFUSED:
+            stage.refused = not stage.mains
+            self._give_up(stage, life.refusal or last)
+        elif self.stopping:
+            self._give_up(stage, f"died while draining: {_how(code)}")
+        elif life.asked_for:
+            stage.restarts += 1
+        else:
+            self._schedule_restart(stage, _how(code))
+
+    def _finish(self, stage: SupervisedStage, code: int) -> None:
+        """The stage has handed on everything it had; those that waited to take over are not needed any more."""
+        stage.outcome = stage.outcome or FINISHED
+        for other in list(stage.lives):
+            other.process.kill()
+            self._let_go(stage, other)
+        self._announce("info", stage.name, "finished", how=_how(code) if code else "")
+
+    def _let_go(self, stage: SupervisedStage, life: Life) -> tuple[int, str]:
+        """Wait for a process that is dead or dying and let go of it. Returns its exit code and the last it printed."""
+        process = life.process
+        stage.bury(life)
+        code = process.wait()
+        self._show_output(stage, life)
+        self._ignore(process.pidfd)
+        self._ignore(process.output_fd)
+        process.close()
+        return code, process.last_lines[-1] if process.last_lines else ""
+
+    def _schedule_restart(self, stage: SupervisedStage, how: str) -> None:
+        now = time.monotonic()
+        backoff = stage.next_backoff(now)
+        if backoff is None:
+            restart = stage.restart
+            self._give_up(stage, f"{how}; {restart.max_restarts} restarts in {restart.window:g} s used up")
+            return
+        stage.restarts += 1
+        stage.revive_at = now + backoff
+
+    def _give_up(self, stage: SupervisedStage, reason: str) -> None:
+        """Start no process of this stage any more. It has failed once none that could do its work is left."""
+        stage.exhausted = True
+        if not stage.mains:
+            self._fail(stage, reason)
+
+    def _fail(self, stage: SupervisedStage, reason: str) -> None:
+        stage.outcome, stage.reason = FAILED, reason
+        self._announce("error", stage.name, "failed", reason=reason)
+
+    def _tell_neighbours(self, stage: SupervisedStage) -> None:
+        """What the dead process held was reclaimed: the others look at the tables."""
+        for other in self.stages.values():
+            if other is not stage:
+                self.tell(other, PeerRestarted(stage.name, stage.worker))
+
+    def _show_output(self, stage: SupervisedStage, life: Life) -> None:
+        for line in life.process.lines():
+            self._show_line(stage.name, line)
+        if life.process.output_ended:
+            self._ignore(life.process.output_fd)
+
+    def _ignore(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):
+            self._poller.unregister(fd)
+
+
+def _identity(stage: str, incarnation: int) -> bytes:
+    """The address of a process on the switchboard."""
+    return f"{stage}#{incarnation}".encode()
+
+
+def _role(life: Life) -> str:
+    """For the log; empty for the usual case."""
+    return "stand-in" if life.stands_in else ""
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

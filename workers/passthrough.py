@@ -1,0 +1,50 @@
+"""Passthrough: hands frames on as they are, while inference is away.
+
+It stands in under the name of the inference stage, waits for its turn, and is ended when that is over. It needs no
+model and no torch, so it is always there.
+"""
+
+import time
+
+import numpy as np
+
+from pipeline.link import LinkWriter, open_reader
+from pipeline.memory.slot_table import Outcome
+from pipeline.memory.stage_stats import Span, Word
+from pipeline.worker import Worker, run
+
+
+def pass_frames(worker: Worker) -> None:
+    """Until decode has ended and every frame was handed on."""
+    boot, stats = worker.boot, worker.stats
+    assert boot.input is not None
+    assert boot.output is not None
+    reader = open_reader(boot.input, owner=boot.incarnation)
+    writer = LinkWriter(boot.output, owner=boot.incarnation)
+    sources = [np.frombuffer(slot.data, np.uint8) for slot in reader.table.slots]
+    targets = [np.frombuffer(slot.data, np.uint8) for slot in writer.table.slots]
+    while not reader.drained:
+        slot = reader.take()
+        if slot is None:
+            continue
+        stats.add(Word.UNITS_IN)
+        while (
+            target := writer.acquire(seq=slot.seq, pts=slot.pts, epoch=slot.epoch, arrived_ns=slot.arrived_ns)
+        ) is None:
+            worker.check_abandoned()
+        np.copyto(targets[target.index], sources[slot.index])
+        writer.publish(target)
+        stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
+        stats.out()
+        reader.release(slot, Outcome.DELIVERED)
+    writer.end()
+
+
+def main(worker: Worker) -> None:
+    worker.ready("hands frames on as they are, while inference is away")
+    worker.wait_for_turn()
+    pass_frames(worker)
+
+
+if __name__ == "__main__":
+    run(main)
