@@ -9,6 +9,7 @@ import threading
 import time
 
 from pipeline.doorbell import BellListener, make_bell, ring, wake
+from pipeline.memory.cuda_handle import CudaSlabHandle
 from pipeline.memory.slab import Slab, create_slab
 from pipeline.memory.slot_table import (
     FILLING,
@@ -30,18 +31,21 @@ from pipeline.topology import Policy
 class FrameLink:
     """The launcher's hold of a link: its memory and its bells, which outlive whoever uses them."""
 
-    def __init__(self, name: str, slots: int, policy: Policy, form: FrameFormat) -> None:
-        """Raises OSError when memory or descriptors run out."""
-        fd = create_slab(name, link_bytes(slots, form.nbytes))
-        self.boot = LinkBoot(name, fd, slots, policy, form, ready_fd=make_bell(), free_fd=make_bell())
+    def __init__(
+        self, name: str, slots: int, policy: Policy, form: FrameFormat, cuda: CudaSlabHandle | None = None
+    ) -> None:
+        """`cuda` is the slab of the pixels if they lie on a GPU; it stays its owner's. Raises OSError when memory or
+        descriptors run out."""
+        fd = create_slab(name, link_bytes(slots, form.nbytes if cuda is None else 0))
+        self.boot = LinkBoot(name, fd, slots, policy, form, ready_fd=make_bell(), free_fd=make_bell(), cuda=cuda)
         self._slab = Slab(fd)
-        self.table = SupervisorTable(self._slab, slots, form.nbytes)
+        self.table = SupervisorTable(self._slab, slots, self.boot.host_slot_bytes)
         self._bell = BellListener(self.boot.ready_fd)
 
     @property
     def fds(self) -> list[int]:
         """What a worker must inherit to attach."""
-        return inherited_fds(self.boot)
+        return self.boot.fds
 
     def wake(self) -> None:
         """Make both ends look at the table: in the place of a party that died before it could ring."""
@@ -75,12 +79,12 @@ class FrameLink:
         """Give back memory and bells. Both ends must be gone, or will not be joined by others."""
         self.table.close()
         self._slab.close()
-        for fd in self.fds:
+        for fd in self.boot.own_fds:
             os.close(fd)
 
 
 def inherited_fds(boot: LinkBoot) -> list[int]:
-    return [boot.fd, boot.ready_fd, boot.free_fd]
+    return boot.fds
 
 
 class LinkWriter:
@@ -89,7 +93,7 @@ class LinkWriter:
     def __init__(self, boot: LinkBoot, *, owner: int) -> None:
         self.boot = boot
         self._slab = Slab(boot.fd)
-        self.table = ProducerTable(self._slab, boot.slots, boot.format.nbytes)
+        self.table = ProducerTable(self._slab, boot.slots, boot.host_slot_bytes)
         self._owner = owner
         self._credits = BellListener(boot.free_fd)
         self._bell = boot.ready_fd
@@ -138,7 +142,7 @@ class BlockReader:
     def __init__(self, boot: LinkBoot, *, owner: int) -> None:
         self.boot = boot
         self._slab = Slab(boot.fd)
-        self.table = ConsumerTable(self._slab, boot.slots, boot.format.nbytes)
+        self.table = ConsumerTable(self._slab, boot.slots, boot.host_slot_bytes)
         self._owner = owner
         self._bell = BellListener(boot.ready_fd)
         self._credit = boot.free_fd
@@ -189,7 +193,7 @@ class LatestReader:
     def __init__(self, boot: LinkBoot, *, owner: int) -> None:
         self.boot = boot
         self._slab = Slab(boot.fd)
-        self.table = ConsumerTable(self._slab, boot.slots, boot.format.nbytes)
+        self.table = ConsumerTable(self._slab, boot.slots, boot.host_slot_bytes)
         self._owner = owner
         self._bell = BellListener(boot.ready_fd)
         self._credit = boot.free_fd

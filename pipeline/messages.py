@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from pipeline import topology
+from pipeline.memory.cuda_handle import CudaSlabHandle
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
@@ -33,6 +34,23 @@ class LinkBoot(msgspec.Struct, frozen=True):
     format: FrameFormat
     ready_fd: int
     free_fd: int
+    cuda: CudaSlabHandle | None = None
+    """Where the pixels lie if not in `fd`, which then holds the table alone."""
+
+    @property
+    def host_slot_bytes(self) -> int:
+        """Bytes of a slot's pixels in `fd`."""
+        return self.format.nbytes if self.cuda is None else 0
+
+    @property
+    def own_fds(self) -> list[int]:
+        """The descriptors that were made with the link."""
+        return [self.fd, self.ready_fd, self.free_fd]
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors that a worker must inherit to attach."""
+        return [*self.own_fds, *(self.cuda.fds if self.cuda else ())]
 
 
 class EncodedBoot(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ It does no work of the stages' own, so it never dies of it. Their processes are 
 `wiring`.
 """
 
+import select
 import signal
 import time
 from typing import Protocol
@@ -56,6 +57,8 @@ class Supervisor:
         self._began = self._sampled = time.monotonic()
         self._draining_since: float | None = None
         self._forced = False
+        self._failures: list[str] = []
+        self._memory_lost = False
         self._poller = zmq.Poller()
         self._signals = SignalNotes(signal.SIGINT, signal.SIGTERM)
         self._switchboard = Switchboard(wiring.control_endpoint)
@@ -66,6 +69,7 @@ class Supervisor:
     def run(self) -> None:
         with self._signals:
             self._poller.register(self._signals.fd, zmq.POLLIN)
+            self._watch_frame_memory()
             try:
                 while not self._done():
                     self._keeper.revive()
@@ -88,7 +92,7 @@ class Supervisor:
     @property
     def failed(self) -> list[str]:
         """The reasons of the stages that are FAILED; empty when all went well."""
-        return [f"{s.name}: {s.reason}" for s in self._stages.values() if s.outcome == FAILED]
+        return self._failures + [f"{s.name}: {s.reason}" for s in self._stages.values() if s.outcome == FAILED]
 
     def status(self) -> Status:
         (egress,) = self._keeper.of_kind(Egress)
@@ -132,8 +136,32 @@ class Supervisor:
                 self._announce("warning", "launcher", "forced", signal=number.name)
                 self._forced = True
 
+    def _watch_frame_memory(self) -> None:
+        if self._wiring.frames_on_host_because:
+            reason = self._wiring.frames_on_host_because
+            self._announce("warning", "launcher", "frame_memory", chosen="host", reason=reason)
+        if self._wiring.allocator is not None:
+            self._announce("info", "launcher", "frame_memory", chosen=self._topology.frame_memory)
+            self._poller.register(self._wiring.allocator.pidfd, zmq.POLLIN)
+
+    def _see_to_frame_memory(self) -> None:
+        """The process that owns the GPU memory runs nobody's code; should it die all the same, what was shared as
+        descriptors lives on, and what was shared as IPC handles is lost."""
+        allocator = self._wiring.allocator
+        if allocator is None or self._memory_lost or not select.select([allocator.pidfd], [], [], 0)[0]:
+            return
+        self._memory_lost = True
+        self._poller.unregister(allocator.pidfd)
+        if self._topology.frame_memory == "cuda-vmm":
+            self._announce("warning", "launcher", "allocator_died")
+            return
+        self._announce("error", "launcher", "allocator_died", consequence="the frames on the GPU are lost")
+        self._failures.append("launcher: the process that owned the frame memory died")
+        self._forced = True
+
     def _settle(self) -> None:
         """See to what follows from the state that the stages are in."""
+        self._see_to_frame_memory()
         if self._draining_since is not None and time.monotonic() - self._draining_since > self._topology.limits.drain:
             self._announce("warning", "launcher", "drain_timeout", seconds=self._topology.limits.drain)
             self._forced = True

@@ -30,6 +30,11 @@ Callable = Annotated[
 ]
 
 
+FrameMemory = Literal["host", "cuda-ipc", "cuda-vmm"]
+"""Where frames lie between decode and egress: in host memory, or on the GPU, shared as CUDA IPC handles or as file
+descriptors of virtual memory."""
+
+
 class TopologyError(Exception):
     """A mistake in a topology. `path` is dotted, such as `stages.decode.input`; the text says what is allowed."""
 
@@ -223,6 +228,7 @@ class Topology(_Section, kw_only=True, frozen=True):
     stages: dict[Name, AnyStage]
     links: dict[Name, Link] = {}
     device: Device = "auto"
+    frame_memory: FrameMemory = "host"
     frame: Frame = Frame()
     restart: Restart = Restart()
     limits: Limits = Limits()
@@ -256,6 +262,7 @@ RESERVED_NAMES = ("launcher", "relay", "api")
 def check_graph(topology: Topology) -> None:
     """Check what no single section can: that the stages and links make one chain. Raises TopologyError."""
     _check_names(topology)
+    _check_memory(topology)
     _check_spine(topology)
     _check_links(topology)
     _check_channels(topology)
@@ -265,6 +272,11 @@ def _check_names(topology: Topology) -> None:
     for name in topology.stages:
         if name in RESERVED_NAMES:
             raise TopologyError(f"stages.{name}", f"this name is taken; allowed: any but {', '.join(RESERVED_NAMES)}")
+
+
+def _check_memory(topology: Topology) -> None:
+    if topology.frame_memory != "host" and topology.device == "cpu":
+        raise TopologyError("frame_memory", "device is cpu; allowed with it: host")
 
 
 def _check_spine(topology: Topology) -> None:

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 import msgspec
 
 from pipeline.encoded_link import CURSOR_BYTES
-from pipeline.link import FrameLink, inherited_fds
+from pipeline.link import FrameLink
+from pipeline.memory.allocator import Allocator
+from pipeline.memory.cuda_driver import CudaUnavailable
+from pipeline.memory.cuda_handle import Route, slab_bytes
+from pipeline.memory.cuda_probe import probe
 from pipeline.memory.slab import create_slab
 from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
@@ -36,6 +40,11 @@ class Wiring:
         self._fds: list[int] = []
         self.listeners = dict(self._listen())
         self.encoded = self._make_encoded()
+        self.allocator: Allocator | None = None
+        self.frames_on_host_because = ""
+        """Why frames are in host memory although the topology wants them on a GPU."""
+        if topology.frame_memory != "host":
+            self._allocate_on_gpu()
         self.links = {name: self._make_link(name) for name in topology.links if topology.carries_frames(name)}
         self._stats_fds = {
             name: [self._slab(f"{name}-stats", STATS_BYTES) for _ in range(self._seats(name))]
@@ -97,7 +106,7 @@ class Wiring:
             fds.append(boot.encoded.fd)
         for link in (boot.input, boot.output):
             if link is not None:
-                fds += inherited_fds(link)
+                fds += link.fds
         return fds
 
     def reclaim(self, stage: str) -> dict[str, int]:
@@ -176,6 +185,25 @@ class Wiring:
             listener.close()
         for fd in self._fds:
             os.close(fd)
+        if self.allocator is not None:
+            self.allocator.close()
+
+    def _allocate_on_gpu(self) -> None:
+        """Have the slots of all frame links made in GPU memory, if it can be shared here."""
+        topology, form = self.topology, self._format
+        device = int(topology.device.removeprefix("cuda:")) if topology.device != "auto" else 0
+        route: Route = "ipc" if topology.frame_memory == "cuda-ipc" else "vmm"
+        names = [name for name in topology.links if topology.carries_frames(name)]
+        try:
+            probe(device, route)
+            slabs = {name: slab_bytes(topology.links[name].slots, form.nbytes) for name in names}
+            self.allocator = Allocator(device, route, slabs)
+        except CudaUnavailable as problem:
+            self.frames_on_host_because = str(problem)
+
+    @property
+    def _format(self) -> FrameFormat:
+        return FrameFormat(self.topology.frame.width, self.topology.frame.height)
 
     @property
     def _is_live(self) -> bool:
@@ -199,8 +227,9 @@ class Wiring:
         return EncodedBoot(name, self._slab(name, CURSOR_BYTES), self._run_dir.endpoint(name), limit)
 
     def _make_link(self, name: str) -> FrameLink:
-        link, frame = self.topology.links[name], self.topology.frame
-        return FrameLink(name, link.slots, link.policy, FrameFormat(frame.width, frame.height))
+        link = self.topology.links[name]
+        cuda = self.allocator.handles[name] if self.allocator else None
+        return FrameLink(name, link.slots, link.policy, self._format, cuda)
 
     def _slab(self, name: str, nbytes: int) -> int:
         fd = create_slab(f"{self.topology.name}-{name}", nbytes)

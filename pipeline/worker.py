@@ -21,6 +21,7 @@ import zmq
 
 from pipeline import log
 from pipeline.doorbell import wake
+from pipeline.memory.cuda_driver import CudaUnavailable
 from pipeline.memory.stage_stats import StageStats
 from pipeline.messages import (
     Abandon,
@@ -206,7 +207,7 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
         main(worker)
     except WorkerAbandoned:
         pass
-    except WorkerRefused as refusal:
+    except (WorkerRefused, CudaUnavailable) as refusal:
         worker.close(Refused(boot.stage, boot.incarnation, str(refusal)))
         sys.exit(EXIT_REFUSED)
     except Exception:  # noqa: BLE001 - the outermost loop of the process

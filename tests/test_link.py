@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pipeline.doorbell import wake
-from pipeline.link import BlockReader, LatestReader, LinkWriter, inherited_fds, open_reader
+from pipeline.link import BlockReader, LatestReader, LinkWriter, open_reader
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import FREE, IN_USE, READY, Outcome, SupervisorTable
 from pipeline.messages import LinkBoot
@@ -58,7 +58,7 @@ class Process:
     def __init__(self, code: str, boot: LinkBoot) -> None:
         command = [sys.executable, "-c", code, msgspec.msgpack.encode(boot).hex()]
         self.process = subprocess.Popen(
-            command, pass_fds=inherited_fds(boot), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, pass_fds=boot.fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def tell(self, line: str) -> None:

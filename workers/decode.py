@@ -2,7 +2,6 @@
 
 import time
 
-import numpy as np
 import zmq
 
 from pipeline.audio_link import AudioWriter
@@ -11,6 +10,7 @@ from pipeline.link import LinkWriter
 from pipeline.media.access_unit import Codec
 from pipeline.media.decoder import VideoDecoder
 from pipeline.media.live_decoder import LiveDecoder, Picture, Sound
+from pipeline.memory.slot_pixels import open_target
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd
@@ -32,7 +32,7 @@ class Decode:
         self._waits = boot.output.policy == "block"
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         form = boot.output.format
-        self._pixels = [np.frombuffer(slot.data, np.uint8).reshape(form.shape) for slot in self._writer.table.slots]
+        self._target = open_target(boot.output, self._writer.table)
         self._decoder = VideoDecoder(form.width, form.height, boot.frame.fit)
         self._source = EncodedReader(boot.encoded, worker.zmq, owner=boot.incarnation)
         self._live = LiveDecoder(self._decoder, self._writer.table, self._source.cursor.segment)
@@ -63,6 +63,7 @@ class Decode:
 
     def close(self) -> None:
         self._source.close()
+        self._target.close()
         self._writer.close()
         if self._audio is not None:
             self._audio.close()
@@ -105,7 +106,8 @@ class Decode:
         if slot is None:
             self._writer.drop(Outcome.NO_SLOT)
             return
-        self._decoder.scale_into(item.frame, self._pixels[slot.index])
+        self._decoder.scale_into(item.frame, self._target.array(slot))
+        self._target.complete(slot)
         self._writer.publish(slot)
         self._stats.record(Span.STAGE, time.monotonic_ns() - arrived_ns)
         self._stats.out()

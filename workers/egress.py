@@ -3,8 +3,6 @@
 import contextlib
 import time
 
-import numpy as np
-
 from pipeline.audio_link import AudioReader
 from pipeline.channel_url import channel_url
 from pipeline.link import open_reader
@@ -14,6 +12,7 @@ from pipeline.media.keep_alive import KeepAlive
 from pipeline.media.segmenter import Segmenter, SegmentSink
 from pipeline.media.ts_file import TsFile
 from pipeline.media.ts_mux import TsMuxer
+from pipeline.memory.slot_pixels import open_source
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import AudioFormat
@@ -37,7 +36,7 @@ class Egress:
         self._shown = False
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
         self._reader = open_reader(boot.input, owner=boot.incarnation)
-        self._pixels = [np.frombuffer(slot.data, np.uint8).reshape(form.shape) for slot in self._reader.table.slots]
+        self._source = open_source(boot.input, self._reader.table)
         self._audio = AudioReader(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
         self._muxer = TsMuxer()
         self._segmenter = Segmenter(self._muxer, _Tee(sinks))
@@ -68,6 +67,7 @@ class Egress:
         self._segmenter.close()
 
     def close(self) -> None:
+        self._source.close()
         self._reader.close()
         if self._audio is not None:
             self._audio.close()
@@ -78,7 +78,7 @@ class Egress:
             self._reader.release(slot, Outcome.LATE)  # Better here than in a queue behind the encoder.
             return
         self._stats.busy()
-        units = self._encoder.encode(self._pixels[slot.index], slot.pts)
+        units = self._encoder.encode(self._source.picture(slot), slot.pts)
         self._reader.commit(slot)
         self._write(units)
         now = time.monotonic_ns()

@@ -2,13 +2,18 @@
 
 import os
 import time
+from collections.abc import Sequence
 
 import torch
 
 from pipeline.link import LinkWriter, open_reader
+from pipeline.memory.cuda_driver import CudaDriver
+from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
-from pipeline.processors.frame_tensors import FrameTensors
+from pipeline.messages import LinkBoot, WorkerBoot
+from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
+from pipeline.processors.frame_tensors import FrameTensors, host_tensors
 from pipeline.processors.protocol import ProcessorError
 from pipeline.processors.torch_callable import TorchCallable
 from pipeline.topology import Inference as InferenceSpec
@@ -28,8 +33,8 @@ class Inference:
         self._processor = processor
         self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
-        self._incoming = FrameTensors(self._reader.table.slots, boot.input.format, device)
-        self._outgoing = FrameTensors(self._writer.table.slots, boot.output.format, device)
+        self._incoming = _open_frames(boot.input, self._reader.table.slots, device)
+        self._outgoing = _open_frames(boot.output, self._writer.table.slots, device)
         self._reported = 0.0
         self._errors = 0
 
@@ -82,6 +87,14 @@ class Inference:
             self._worker.error("processor_error", problem=f"{type(error).__name__}: {error}", count=self._errors)
 
 
+def _open_frames(boot: LinkBoot, slots: Sequence[Slot], device: torch.device) -> FrameTensors:
+    """A link's slots as tensors."""
+    if boot.cuda is None:
+        return FrameTensors(host_tensors(slots, boot.format), device)
+    slab = CudaSlab(CudaDriver(boot.cuda.device), boot.cuda)
+    return CudaFrames(slot_tensors(slab, boot.slots, boot.format))
+
+
 def choose_device(wanted: str) -> torch.device:
     """The device that the topology names. Raises WorkerRefused when this machine does not have it."""
     available = torch.cuda.device_count()
@@ -93,11 +106,22 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
+def _check_memory(boot: WorkerBoot, device: torch.device) -> None:
+    """Raises WorkerRefused when the frames lie on another device than the processor's."""
+    cuda = boot.input.cuda if boot.input else None
+    if cuda is not None and device != torch.device("cuda", cuda.device):
+        raise WorkerRefused(
+            f"frame_memory: frames lie on cuda:{cuda.device}, and torch {torch.__version__} runs the processor on "
+            f"{device}; install a torch for CUDA, or set frame_memory: host"
+        )
+
+
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, InferenceSpec)
     torch.set_num_threads(spec.processor.threads or max(1, (os.cpu_count() or 1) // 2))
     device = choose_device(worker.boot.device)
+    _check_memory(worker.boot, device)
     processor = TorchCallable(spec.processor.callable, spec.processor.params)
     try:
         processor.load(device)

@@ -9,6 +9,7 @@ import time
 import numpy as np
 
 from pipeline.link import LinkWriter, open_reader
+from pipeline.memory.slot_pixels import open_source, open_target
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.worker import Worker, run
@@ -21,8 +22,7 @@ def pass_frames(worker: Worker) -> None:
     assert boot.output is not None
     reader = open_reader(boot.input, owner=boot.incarnation)
     writer = LinkWriter(boot.output, owner=boot.incarnation)
-    sources = [np.frombuffer(slot.data, np.uint8) for slot in reader.table.slots]
-    targets = [np.frombuffer(slot.data, np.uint8) for slot in writer.table.slots]
+    source, pixels = open_source(boot.input, reader.table), open_target(boot.output, writer.table)
     while not reader.drained:
         slot = reader.take()
         if slot is None:
@@ -32,7 +32,8 @@ def pass_frames(worker: Worker) -> None:
             target := writer.acquire(seq=slot.seq, pts=slot.pts, epoch=slot.epoch, arrived_ns=slot.arrived_ns)
         ) is None:
             worker.check_abandoned()
-        np.copyto(targets[target.index], sources[slot.index])
+        np.copyto(pixels.array(target), source.picture(slot))
+        pixels.complete(target)
         writer.publish(target)
         stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
         stats.out()

@@ -12,12 +12,18 @@ from pipeline.messages import FrameFormat
 from pipeline.processors.protocol import ProcessorError
 
 
+def host_tensors(slots: Sequence[Slot], form: FrameFormat) -> list[torch.Tensor]:
+    """The slots of a link in host memory as uint8 tensors of shape (height, width, 3) that are that memory."""
+    return [torch.frombuffer(slot.data, dtype=torch.uint8).view(form.shape) for slot in slots]
+
+
 class FrameTensors:
     """The tensors of one link's slots, and one float32 (1, height, width, 3) picture on the device."""
 
-    def __init__(self, slots: Sequence[Slot], form: FrameFormat, device: torch.device) -> None:
-        self._pixels = [torch.frombuffer(slot.data, dtype=torch.uint8).view(form.shape) for slot in slots]
-        self._picture = torch.empty((1, *form.shape), dtype=torch.float32, device=device)
+    def __init__(self, pixels: Sequence[torch.Tensor], device: torch.device) -> None:
+        """`pixels` are the slots, uint8 (height, width, 3), as `host_tensors` makes them."""
+        self._pixels = list(pixels)
+        self._picture = torch.empty((1, *pixels[0].shape), dtype=torch.float32, device=device)
 
     def load(self, slot: Slot) -> torch.Tensor:
         """The slot's pixels as float32 (1, height, width, 3) in [0, 1] on the device. Overwritten by the next call."""

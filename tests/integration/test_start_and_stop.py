@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -169,3 +170,14 @@ async def publish_into(publisher: TricklePublisher, source: Path) -> None:
         if chunk.last:
             await segment.close()
             segment = None
+
+
+def test_frames_stay_in_host_memory_where_there_is_no_gpu(launch: Launch, source: Path, tmp_path: Path) -> None:
+    pipeline = launch(source, frame_memory="cuda-ipc")
+    chosen = pipeline.wait_for(r"frame_memory stage=launcher chosen=(\S+)")[1]
+    assert pipeline.end() == 0, pipeline.log
+    if chosen == "host":
+        assert re.search("WARNING frame_memory .*reason=.*no (cuda-bindings|NVIDIA driver|CUDA)", pipeline.log)
+    frames = pipeline.summary().frames
+    assert frames.decoded == frames.delivered
+    assert verify_recording(tmp_path / "seen.mp4", FPS).in_order

@@ -4,7 +4,7 @@ import torch
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import SlotTable, link_bytes
 from pipeline.messages import FrameFormat
-from pipeline.processors.frame_tensors import FrameTensors
+from pipeline.processors.frame_tensors import FrameTensors, host_tensors
 from pipeline.processors.protocol import ProcessorError
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ def slots(slab_fd):
 
 @pytest.fixture
 def tensors(slots):
-    return FrameTensors(slots, FORM, CPU)
+    return FrameTensors(host_tensors(slots, FORM), CPU)
 
 
 def test_a_picture_is_comfyuis_image(slots, tensors):

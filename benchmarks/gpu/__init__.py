@@ -1,0 +1,1 @@
+"""What frame memory does on a GPU, in one unattended run: `python -m benchmarks.gpu`. See README.md here."""
