@@ -68,10 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="show the slots of a running pipeline: states, ages, owners, drops")
     inspect.add_argument("--once", action="store_true", help="print them once, as JSON")
     inspect.set_defaults(command=_inspect)
+    health = commands.add_parser("health", help="exit with 0 if a running pipeline is well, with 1 if it is not")
+    health.set_defaults(command=_health)
     restart = commands.add_parser("restart", help="start a stage of a running pipeline again, with a fresh budget")
     restart.add_argument("stage", metavar="STAGE")
     restart.set_defaults(command=_restart)
-    for command in (top, inspect, restart):
+    for command in (top, inspect, restart, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
     for command in (run, check, graph):
         command.add_argument("file", type=Path, metavar="FILE", help="topology, such as configs/demo.yaml")
@@ -88,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
         wiring = Wiring(topology, run_dir)
         try:
             with Terminal(console, topology.log_level) as terminal:
-                supervisor = Supervisor(topology, wiring, terminal)
+                supervisor = Supervisor(wiring, terminal, lambda: _with_input(_load(options), options.input))
                 supervisor.run()
             status = supervisor.status()
         finally:
@@ -150,6 +152,13 @@ def _look(options: argparse.Namespace, once: Callable[[Status], Any], draw: Call
                 except (KeyboardInterrupt, LauncherSilent):
                     pass
     return EXIT_OK
+
+
+def _health(options: argparse.Namespace) -> int:
+    with ControlLine(control_endpoint(options.name)) as launcher:
+        status = launcher.status()
+    print(": ".join([status.state, *status.reasons]))
+    return EXIT_OK if status.healthy else EXIT_FAILED
 
 
 def _restart(options: argparse.Namespace) -> int:

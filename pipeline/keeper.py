@@ -5,18 +5,20 @@ When to stop, and what people are told, is the supervisor's.
 """
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+import psutil
 import zmq
 
 from pipeline.messages import Activate, Drain, Finished, PeerRestarted, Ready, Refused, ToWorker
 from pipeline.stage_process import StageProcess
 from pipeline.supervised_stage import FAILED, FINISHED, READY, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
-from pipeline.topology import Publisher, Stage, Topology
+from pipeline.topology import Publisher, Stage
 from pipeline.wiring import Wiring
 from pipeline.worker import EXIT_REFUSED
 
@@ -35,7 +37,6 @@ class Announce(Protocol):
 class Keeper:
     def __init__(
         self,
-        topology: Topology,
         wiring: Wiring,
         switchboard: Switchboard,
         poller: zmq.Poller,
@@ -45,12 +46,10 @@ class Keeper:
         """`show_line` gets each line that a worker prints, after its stage's name. What has to wake the launcher's loop
         is registered with `poller`."""
         self.stages = {
-            name: SupervisedStage(name, topology.stages.get(name), topology, wiring.stats[name])
-            for name in wiring.stage_names()
+            name: SupervisedStage(name, wiring.topology, wiring.stats[name]) for name in wiring.stage_names()
         }
         self.stopping = False
         """Nothing is started any more; set by the supervisor."""
-        self._topology = topology
         self._wiring = wiring
         self._switchboard = switchboard
         self._poller = poller
@@ -88,7 +87,7 @@ class Keeper:
             return
         match message:
             case Ready():
-                life.ready = True
+                life.ready = stage.was_ready = True
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
                 if stage.takes_turns:
@@ -135,14 +134,24 @@ class Keeper:
                     self._announce("error", stage.name, "hanging", pid=life.process.pid, reason=guilt)
                     life.process.kill()
 
+    def reap_orphans(self) -> None:
+        """Take away dead processes that are nobody's: what a stage's processes left behind comes to the launcher, which
+        is the reaper of all below it, and process 1 in a container."""
+        ours = {life.process.pid for stage in self.stages.values() for life in stage.lives} | self._wiring.helper_pids
+        with contextlib.suppress(ChildProcessError):
+            while dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if dead.si_pid in ours:
+                    return  # Its turn comes first.
+                os.waitpid(dead.si_pid, 0)
+
     # At somebody's request.
 
-    def restart(self, stage: SupervisedStage) -> None:
-        """A fresh budget, and a new process in the place of the one at work."""
+    def restart(self, stage: SupervisedStage, *, spares_too: bool = False) -> None:
+        """A fresh budget, and a new process in the place of the one at work, or of all that there are."""
         self._announce("info", stage.name, "restart_requested", state=stage.state)
         stage.forgive()
         for life in stage.lives:
-            if life is stage.active or not life.ready:
+            if life is stage.active or not life.ready or spares_too:
                 life.asked_for = True
                 life.process.kill()
 
@@ -155,7 +164,7 @@ class Keeper:
             self.tell(stage, order)
 
     def kill_all(self) -> None:
-        """End whatever still lives, and take back what it held."""
+        """End whatever still lives, strays that left their stage's group too, and take back what it held."""
         for stage in self.stages.values():
             for life in list(stage.lives):
                 was_active = life is stage.active
@@ -164,9 +173,14 @@ class Keeper:
                 if was_active:
                     self._wiring.reclaim(stage.name)
                     stage.outcome, stage.reason = FAILED, "killed: it did not stop in time"
+        for stray in psutil.Process().children(recursive=True):
+            if stray.pid not in self._wiring.helper_pids:
+                with contextlib.suppress(psutil.Error):
+                    stray.kill()
+        self.reap_orphans()
 
     def of_kind(self, kind: type[Stage]) -> list[SupervisedStage]:
-        return [self.stages[name] for name, spec in self._topology.stages.items() if isinstance(spec, kind)]
+        return [self.stages[name] for name, spec in self._wiring.topology.stages.items() if isinstance(spec, kind)]
 
     # What happens to a stage.
 
@@ -174,7 +188,7 @@ class Keeper:
         """A publisher waits until everybody is there to see what it plays; nothing else waits for anything."""
         if self.stopping:
             return False
-        if not isinstance(self._topology.stages.get(stage.name), Publisher):
+        if not isinstance(self._wiring.topology.stages.get(stage.name), Publisher):
             return True
         waited_for = (s for s in self.stages.values() if s.worker != stage.worker)
         return all(other.state == READY or other.over for other in waited_for)
@@ -231,7 +245,7 @@ class Keeper:
             self._tell_neighbours(stage)
         self._announce("error", stage.name, "died", how=_how(code), role=_role(life), last_line=last, **reclaimed)
         if life.refusal is not None or code == EXIT_REFUSED:
-            stage.refused = not stage.mains
+            stage.refused = not stage.mains and not stage.was_ready
             self._give_up(stage, life.refusal or last)
         elif self.stopping:
             self._give_up(stage, f"died while draining: {_how(code)}")

@@ -315,6 +315,11 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     fps: float
     end_to_end_ms: tuple[float | None, float | None]
 
+    @property
+    def healthy(self) -> bool:
+        """Whether frames can flow, or will soon."""
+        return self.state in ("OK", "LOADING", "DRAINING")
+
 
 ToLauncher = Ready | Event | Finished | Refused | StatusRequest | RestartRequest | Subscribe
 ToWorker = Drain | Abandon | Activate | PeerRestarted

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ MAX_READS = 16
 """What is read of one worker before the others have their turn: a worker that prints without end holds nobody up."""
 
 MAX_LINE_BYTES = 64 * 1024
+
+_PR_SET_CHILD_SUBREAPER = 36
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -105,6 +108,12 @@ class StageProcess:
         os.close(self.pidfd)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def become_reaper() -> None:
+    """Have every process below this one that loses its parent come to this one, and not to process 1
+    (PR_SET_CHILD_SUBREAPER, prctl(2)): so nothing that a stage's code leaves behind gets away."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _import_path() -> str:

@@ -7,7 +7,7 @@ import time
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
 from pipeline.messages import StageStatus
 from pipeline.stage_process import StageProcess
-from pipeline.topology import Inference, Limits, Restart, Stage, Topology
+from pipeline.topology import Inference, Limits, Restart, Topology
 from pipeline.wiring import SERVICES
 
 STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"
@@ -51,12 +51,14 @@ class SupervisedStage:
     have their model loaded and wait (`spares`), or pass frames through until one has (`stands_in`).
     """
 
-    def __init__(self, name: str, spec: Stage | None, topology: Topology, seats: list[StageStats]) -> None:
+    def __init__(self, name: str, topology: Topology, seats: list[StageStats]) -> None:
+        spec = topology.stages.get(name)
         self.name = name
         self.worker = name if spec is None else str(spec.__struct_config__.tag)
         self.is_service = name in SERVICES
-        self.restart: Restart = (spec.restart if spec else None) or topology.restart
-        self.limits: Limits = (spec.limits if spec else None) or topology.limits
+        self.restart: Restart
+        self.limits: Limits
+        self.adopt(topology)
         self.stats = StageTotals(seats)
         self.takes_turns = isinstance(spec, Inference)
         self.spares = spec.spares if isinstance(spec, Inference) else 0
@@ -76,8 +78,15 @@ class SupervisedStage:
         self.rss_bytes = 0
         self.rate_in = self.rate_out = 0.0  # units a second of late
         self._units_before = (0, 0)
+        self.was_ready = False
         self.refused = False
         self.settled = False
+
+    def adopt(self, topology: Topology) -> None:
+        """Go by the budget and the limits of this topology from now on."""
+        spec = topology.stages.get(self.name)
+        self.restart = (spec.restart if spec else None) or topology.restart
+        self.limits = (spec.limits if spec else None) or topology.limits
 
     @property
     def state(self) -> str:

@@ -7,6 +7,7 @@ It does no work of the stages' own, so it never dies of it. Their processes are 
 import select
 import signal
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import zmq
@@ -27,11 +28,14 @@ from pipeline.messages import (
     SupervisionEvent,
     ToLauncher,
 )
+from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
+from pipeline.stage_process import become_reaper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard
 from pipeline.topology import SPINE, Decode, Egress, Ingress, Publisher, Recorder, Stage, Topology
-from pipeline.wiring import Wiring
+from pipeline.topology_file import TopologyFileError
+from pipeline.wiring import NeedsNewStart, Wiring
 
 TICK_SECONDS = 0.25
 SAMPLE_SECONDS = 1.0
@@ -50,8 +54,9 @@ class Display(Protocol):
 class Supervisor:
     """`run` returns when every stage is over or a person has stopped it."""
 
-    def __init__(self, topology: Topology, wiring: Wiring, display: Display) -> None:
-        self._topology = topology
+    def __init__(self, wiring: Wiring, display: Display, read_again: Callable[[], Topology] | None = None) -> None:
+        """`read_again` reads the topology file anew, for SIGHUP; it raises TopologyFileError."""
+        self._read_again = read_again
         self._wiring = wiring
         self._display = display
         self._began = self._sampled = time.monotonic()
@@ -59,14 +64,16 @@ class Supervisor:
         self._forced = False
         self._failures: list[str] = []
         self._memory_lost = False
+        self._service_manager = ServiceManager()
         self._poller = zmq.Poller()
-        self._signals = SignalNotes(signal.SIGINT, signal.SIGTERM)
+        self._signals = SignalNotes(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self._switchboard = Switchboard(wiring.control_endpoint)
         self._poller.register(self._switchboard.socket, zmq.POLLIN)
-        self._keeper = Keeper(topology, wiring, self._switchboard, self._poller, self._announce, display.output)
+        self._keeper = Keeper(wiring, self._switchboard, self._poller, self._announce, display.output)
         self._stages = self._keeper.stages
 
     def run(self) -> None:
+        become_reaper()
         with self._signals:
             self._poller.register(self._signals.fd, zmq.POLLIN)
             self._watch_frame_memory()
@@ -99,7 +106,7 @@ class Supervisor:
         frames = self._wiring.frame_count()
         span_ns = egress.stats[Word.LAST_OUT_NS] - egress.stats[Word.FIRST_OUT_NS]
         return Status(
-            pipeline=self._topology.name,
+            pipeline=self._wiring.topology.name,
             state=self._state(),
             reasons=self.failed,
             uptime_s=time.monotonic() - self._began,
@@ -129,7 +136,9 @@ class Supervisor:
 
     def _handle_signals(self) -> None:
         for number in self._signals.take():
-            if self._draining_since is None:
+            if number is signal.SIGHUP:
+                self._reload()
+            elif self._draining_since is None:
                 self._announce("info", "launcher", "draining", signal=number.name)
                 self._drain()
             else:
@@ -141,7 +150,7 @@ class Supervisor:
             reason = self._wiring.frames_on_host_because
             self._announce("warning", "launcher", "frame_memory", chosen="host", reason=reason)
         if self._wiring.allocator is not None:
-            self._announce("info", "launcher", "frame_memory", chosen=self._topology.frame_memory)
+            self._announce("info", "launcher", "frame_memory", chosen=self._wiring.topology.frame_memory)
             self._poller.register(self._wiring.allocator.pidfd, zmq.POLLIN)
 
     def _see_to_frame_memory(self) -> None:
@@ -152,7 +161,7 @@ class Supervisor:
             return
         self._memory_lost = True
         self._poller.unregister(allocator.pidfd)
-        if self._topology.frame_memory == "cuda-vmm":
+        if self._wiring.topology.frame_memory == "cuda-vmm":
             self._announce("warning", "launcher", "allocator_died")
             return
         self._announce("error", "launcher", "allocator_died", consequence="the frames on the GPU are lost")
@@ -162,8 +171,9 @@ class Supervisor:
     def _settle(self) -> None:
         """See to what follows from the state that the stages are in."""
         self._see_to_frame_memory()
-        if self._draining_since is not None and time.monotonic() - self._draining_since > self._topology.limits.drain:
-            self._announce("warning", "launcher", "drain_timeout", seconds=self._topology.limits.drain)
+        limit = self._wiring.topology.limits.drain
+        if self._draining_since is not None and time.monotonic() - self._draining_since > limit:
+            self._announce("warning", "launcher", "drain_timeout", seconds=limit)
             self._forced = True
         if self.refused and self._draining_since is None:
             self._drain()  # It was configured wrongly; going on would only hide that.
@@ -177,7 +187,7 @@ class Supervisor:
                 stage.settled = True
                 self._abandon_before(stage)
                 self._wiring.end_output(stage.name)
-                spec = self._topology.stages.get(stage.name)
+                spec = self._wiring.topology.stages.get(stage.name)
                 for kind, behind in ((Ingress, Decode), (Egress, Recorder)):
                     if isinstance(spec, kind):
                         self._keeper.tell_all(behind, Drain())
@@ -191,12 +201,18 @@ class Supervisor:
 
     def _sample(self) -> None:
         now = time.monotonic()
+        self._service_manager.feed_watchdog()
         if now - self._sampled < SAMPLE_SECONDS:
             return
         for stage in self._stages.values():
             stage.sample_usage(now - self._sampled)
         self._sampled = now
-        self._display.show(self.status())
+        self._keeper.reap_orphans()
+        status = self.status()
+        self._display.show(status)
+        frames = status.frames
+        summary = f"{frames.delivered} of {frames.decoded} frames delivered, {status.fps:.1f} fps"
+        self._service_manager.tell(status.state, summary)
 
     # What people and workers say.
 
@@ -212,6 +228,24 @@ class Supervisor:
                 self._announce(message.level, message.stage, message.name, **message.fields)
             case Ready() | Finished() | Refused():
                 self._keeper.heard(message)
+
+    def _reload(self) -> None:
+        """Go by what the topology file says now: only the stages whose part has changed are started again. A file with
+        a mistake, or with a change that needs all of them stopped, changes nothing."""
+        if self._read_again is None or self._draining_since is not None:
+            return
+        self._service_manager.reloading()
+        try:
+            changed = self._wiring.adopt(self._read_again())
+        except (TopologyFileError, NeedsNewStart, OSError) as error:
+            self._announce("error", "launcher", "reload_refused", reason=str(error))
+        else:
+            for stage in self._stages.values():
+                stage.adopt(self._wiring.topology)
+            self._announce("info", "launcher", "reloaded", changed=",".join(changed) or "nothing")
+            for name in changed:
+                self._keeper.restart(self._stages[name], spares_too=True)
+        self._service_manager.reloaded()
 
     def _restart(self, name: str) -> Answer:
         stage = self._stages.get(name)
@@ -240,7 +274,9 @@ class Supervisor:
             self._keeper.tell_all(kind, Drain())
 
     def _begin_to_stop(self) -> None:
-        self._draining_since = self._draining_since or time.monotonic()
+        if self._draining_since is None:
+            self._draining_since = time.monotonic()
+            self._service_manager.stopping()
         self._keeper.stopping = True
 
     def _stop_everything(self) -> None:
@@ -250,7 +286,7 @@ class Supervisor:
         if not self._forced:
             for stage in services:
                 self._keeper.tell(stage, Drain())
-            deadline = time.monotonic() + self._topology.limits.drain
+            deadline = time.monotonic() + self._wiring.topology.limits.drain
             while any(stage.lives for stage in services) and time.monotonic() < deadline:
                 self._poller.poll(int(TICK_SECONDS * 1000))
                 self._hear()
@@ -258,6 +294,7 @@ class Supervisor:
         self._keeper.kill_all()
         self._wiring.abandon()
         self._switchboard.close()
+        self._service_manager.close()
 
     def _state(self) -> str:
         states = {stage.state for stage in self._stages.values()}

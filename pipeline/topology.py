@@ -147,12 +147,24 @@ class Processor(_Section, kw_only=True, frozen=True):
     threads: Positive | None = None
 
 
+class Schedule(_Section, kw_only=True, frozen=True):
+    """How the system treats a stage's processes: the CPUs that they may use, their nice value (below 0 needs
+    CAP_SYS_NICE), and their oom_score_adj, proc(5): 1000 is killed first, -1000 never (below the launcher's own needs
+    CAP_SYS_RESOURCE)."""
+
+    cpus: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(min_length=1)] | None = None
+    nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] | None = None
+    oom_score: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
+
+
 class Stage(_Section, tag_field="worker", kw_only=True, frozen=True):
-    """What every stage may say. `python` is the interpreter to run it with, by default the launcher's."""
+    """What every stage may say. `python` is the interpreter to run it with, by default the launcher's; `restart` and
+    `limits` replace those of the whole file."""
 
     python: str | None = None
     restart: Restart | None = None
     limits: Limits | None = None
+    schedule: Schedule = Schedule()
 
 
 class Ingress(Stage, tag="ingress", kw_only=True, frozen=True):

@@ -5,7 +5,7 @@ The launcher makes it once from a topology, tells each worker its part, and recl
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -20,7 +20,7 @@ from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.messages import EncodedBoot, FrameCount, FrameFormat, LinkBoot, LinkStatus, WorkerBoot
 from pipeline.run_dir import CONTROL, RunDir
-from pipeline.topology import Api, Decode, Egress, Inference, Ingress, Relay, Topology
+from pipeline.topology import Api, Decode, Egress, Inference, Ingress, Relay, Stage, Topology
 
 STREAM = "main"
 """The one stream that a topology runs until streams are started over the API."""
@@ -30,6 +30,10 @@ SERVICES = ("relay", "api")
 
 class PortInUse(Exception):
     """Somebody listens there already."""
+
+
+class NeedsNewStart(Exception):
+    """A change of the topology that cannot be made while the pipeline runs."""
 
 
 class Wiring:
@@ -52,9 +56,25 @@ class Wiring:
         }
         self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self._stats_fds.items()}
 
+    def adopt(self, topology: Topology) -> list[str]:
+        """Go by `topology` from now on. Returns the stages whose part has changed, and which must be started again.
+
+        Raises NeedsNewStart for a change that what outlives the stages does not allow; then nothing has changed.
+        """
+        fixed = [path for path, of in _FIXED.items() if of(topology) != of(self.topology)]
+        if fixed:
+            raise NeedsNewStart(f"{', '.join(fixed)}: a change needs a new start of the whole pipeline")
+        before, self.topology = self.topology.stages, topology
+        return [name for name, spec in topology.stages.items() if _unmanaged(spec) != _unmanaged(before[name])]
+
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
         return [*self.listeners, *self.topology.stages]
+
+    @property
+    def helper_pids(self) -> set[int]:
+        """Children of the launcher that are no stages."""
+        return {self.allocator.pid} if self.allocator else set()
 
     @property
     def control_endpoint(self) -> str:
@@ -248,6 +268,32 @@ class Wiring:
             return None
         host, port = self.listeners[service].getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+_FIXED: dict[str, Callable[[Topology], object]] = {
+    "name": lambda topology: topology.name,
+    "frame": lambda topology: topology.frame,
+    "device": lambda topology: topology.device,
+    "frame_memory": lambda topology: topology.frame_memory,
+    "links": lambda topology: topology.links,
+    "relay": lambda topology: topology.relay,
+    "api": lambda topology: topology.api,
+    "streams": lambda topology: topology.streams,
+    "log_level": lambda topology: topology.log_level,
+    "names, kinds, inputs and outputs of stages": lambda topology: {
+        name: (type(spec), getattr(spec, "input", None), getattr(spec, "output", None))
+        for name, spec in topology.stages.items()
+    },
+    "spares and while_away": lambda topology: [
+        (spec.spares, spec.while_away) for spec in topology.stages.values() if isinstance(spec, Inference)
+    ],
+}
+"""What the memory, the sockets and the launcher itself were made for."""
+
+
+def _unmanaged(spec: Stage) -> Stage:
+    """The part of a stage that its processes know of; the rest is the launcher's and takes effect at once."""
+    return msgspec.structs.replace(spec, restart=None, limits=None)
 
 
 def _listen(key: str, service: Relay | Api) -> socket.socket:

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -36,6 +37,7 @@ from pipeline.messages import (
     ToWorker,
     WorkerBoot,
 )
+from pipeline.topology import Schedule
 
 HEARTBEAT_MS = 100
 EXIT_REFUSED = 78
@@ -204,6 +206,8 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: worker.drain())
     worker.start()
     try:
+        if boot.spec is not None:
+            _take_place(boot.stage, boot.spec.schedule)
         main(worker)
     except WorkerAbandoned:
         pass
@@ -225,6 +229,28 @@ def _read_boot() -> WorkerBoot:
     arguments = parser.parse_args()
     with open(arguments.boot_fd, "rb") as file:
         return msgspec.msgpack.decode(file.read(), type=WorkerBoot)
+
+
+def _take_place(stage: str, schedule: Schedule) -> None:
+    """Take the CPUs, the nice value and the OOM score that the topology gives. Raises WorkerRefused."""
+    key = f"stages.{stage}.schedule"
+    if schedule.cpus is not None:
+        allowed = sorted(os.sched_getaffinity(0))
+        if not set(schedule.cpus) <= set(allowed):
+            raise WorkerRefused(f"{key}.cpus: {list(schedule.cpus)} are not all there; allowed: {allowed}")
+        os.sched_setaffinity(0, schedule.cpus)
+    if schedule.nice is not None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, schedule.nice)
+        except OSError as error:
+            raise WorkerRefused(f"{key}.nice: {schedule.nice} needs CAP_SYS_NICE: {error.strerror}") from error
+    if schedule.oom_score is not None:
+        try:
+            Path("/proc/self/oom_score_adj").write_text(str(schedule.oom_score))
+        except OSError as error:
+            raise WorkerRefused(
+                f"{key}.oom_score: {schedule.oom_score} needs CAP_SYS_RESOURCE: {error.strerror}"
+            ) from error
 
 
 def _bind_to_launcher(boot: WorkerBoot) -> None:

@@ -8,8 +8,6 @@ from pipeline.api.metrics import render_metrics
 from pipeline.control import ControlClient, LauncherSilent
 from pipeline.messages import Status
 
-_HEALTHY = ("OK", "LOADING", "DRAINING")
-
 
 class Api:
     def __init__(self, control: ControlClient) -> None:
@@ -26,7 +24,7 @@ class Api:
         """200 while the stream can flow, 503 when a stage has failed for good: `reasons` says which, and why."""
         status = await self._control.status()
         body = {"status": status.state, "reasons": status.reasons}
-        return web.json_response(body, status=200 if status.state in _HEALTHY else 503)
+        return web.json_response(body, status=200 if status.healthy else 503)
 
     async def status(self, _request: web.Request) -> web.Response:
         """Everything that the launcher knows, as `messages.Status`."""

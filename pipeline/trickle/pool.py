@@ -24,6 +24,8 @@ class ConnectionPool:
     ) -> None:
         self._target = target
         self._connect_timeout_s = connect_timeout_s
+        self.broken = 0
+        """GETs so far whose connection was lost before the end of the reply, or could not be made."""
         self._idle: list[HttpConnection] = []
         # Made once: loading the system's certificates takes 10 ms and blocks the loop.
         self._ssl_context = ssl_context or (ssl.create_default_context() if target.tls else None)
@@ -50,6 +52,7 @@ class ConnectionPool:
         try:
             return connection, await connection.request("GET", path)
         except TrickleConnectionError:
+            self.broken += 1
             connection.close()
             if not connection.reused:
                 raise

@@ -50,6 +50,7 @@ class TrickleSubscriber:
         self._max_retries = max_retries
         self._next_seq = start_seq
         self._received = False
+        self._broken_before = 0  # connections that the pool had lost when the newest segment began
         self._ended = False
         self._truncated = False
         self._ahead: asyncio.Task[SegmentReader | None] | None = None
@@ -79,8 +80,10 @@ class TrickleSubscriber:
         """Wait for the next segment's first byte; None at the end of the stream.
 
         A segment without bytes carries nothing and is passed over. Raises ChannelGone if there is no such channel and
-        nothing was ever read from it, SegmentRefused for a status that trickle does not know here, TrickleTimeout or
-        TrickleConnectionError when the server cannot be reached. It may be called again after any of them.
+        nothing was ever read from it, or if it vanished with the connection: a server that died has lost its channels,
+        and what comes under the name after that begins anew. Raises SegmentRefused for a status that trickle does not
+        know here, TrickleTimeout or TrickleConnectionError when the server cannot be reached. It may be called again
+        after any of them.
         """
         if self._ended:
             return None
@@ -134,7 +137,7 @@ class TrickleSubscriber:
                 latest = reply.number("lp-trickle-latest")
                 if latest is None:
                     await retries.wait(self._refusal(seq, reply))
-                elif latest > seq or (latest + 1 < seq and behind.exhausted()):
+                elif latest > seq or (latest + 1 < seq and (self._connection_broke or behind.exhausted())):
                     skipped = skipped or self._received
                     seq = latest
                 else:
@@ -142,8 +145,10 @@ class TrickleSubscriber:
                 continue
             if reply.status == 404:
                 connection.close()
-                if self._received:
+                if self._received and not self._connection_broke:
                     return None
+                if self._received:
+                    self._next_seq, self._received, self._truncated = 0, False, True
                 raise ChannelGone(f"GET {self._target.url(seq)}: no such channel, status 404")
             if reply.status != 200:
                 connection.close()
@@ -154,6 +159,7 @@ class TrickleSubscriber:
             try:
                 first = await connection.read()
             except TrickleConnectionError as error:
+                self._pool.broken += 1
                 connection.close()
                 await retries.wait(error)
                 continue
@@ -163,12 +169,18 @@ class TrickleSubscriber:
             actual = reply.number("lp-trickle-seq")
             seq = seq if actual is None else actual
             if first:
-                self._received = True
+                self._received, self._broken_before = True, self._pool.broken
                 return SegmentReader(self, seq, connection, reply, first, skipped)
             self._pool.release(connection)
             if "lp-trickle-closed" in reply.headers:
                 return None
             seq, retries, behind = seq + 1, _Retries(self._max_retries), _Patience(_BEHIND_LIMIT_S)
+
+    @property
+    def _connection_broke(self) -> bool:
+        """Whether a connection was lost since the newest segment began: then a server that knows nothing of the channel
+        may have died meanwhile, and does not say that the stream has ended."""
+        return self._pool.broken != self._broken_before
 
     async def _discard(self, connection: HttpConnection) -> None:
         """Read the rest of a small reply and give the connection back."""
@@ -260,6 +272,7 @@ class SegmentReader:
         try:
             data = await self._connection.read()
         except TrickleConnectionError as error:
+            self._subscriber._pool.broken += 1
             self._connection.close()
             data = await self._resume(error)
         self._position += len(data)
