@@ -11,16 +11,16 @@ import msgspec
 import pytest
 
 from pipeline.doorbell import wake
-from pipeline.link import BlockReader, LatestReader, LinkWriter, open_reader
+from pipeline.link import BlockReader, FrameLink, LatestReader, LinkWriter, open_reader
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import FREE, IN_USE, READY, Outcome, SupervisorTable
-from pipeline.messages import LinkBoot
+from pipeline.messages import FrameFormat, LinkBoot
 
 CONSUME = """
 import sys, msgspec
 from pipeline.link import open_reader
 from pipeline.memory.slot_table import Outcome
-from pipeline.messages import LinkBoot
+from pipeline.messages import FrameFormat, LinkBoot
 
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
 reader = open_reader(boot, owner=1)
@@ -37,7 +37,7 @@ while True:
 PRODUCE = """
 import sys, msgspec
 from pipeline.link import LinkWriter
-from pipeline.messages import LinkBoot
+from pipeline.messages import FrameFormat, LinkBoot
 
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
 writer = LinkWriter(boot, owner=1)
@@ -388,6 +388,36 @@ def test_an_end_lets_go_of_the_memory(link_boot, open_writer):
     pixels = memoryview(slot.data)
     writer.close()
     assert pixels[0] == 0, "a view that somebody holds stays valid"
+
+
+# Nobody reads
+
+
+def test_while_nobody_reads_the_launcher_keeps_only_the_newest(open_writer, reading):
+    link = FrameLink("raw", 3, "latest", FrameFormat(16, 16))
+    writer = open_writer(link.boot)
+    for _ in range(3):
+        send(writer)
+    assert send(writer, wait_seconds=0) is None
+    link.skim()
+    assert link.table.count(Outcome.LATE) == 2
+    assert send(writer, wait_seconds=None) is not None, "the producer was told that there is room"
+    link.skim()
+    assert receive(reading(link.boot)) == 3
+    assert_balanced(link.table)
+
+
+def test_the_launcher_takes_in_the_bells_of_a_reader_that_is_away(open_writer):
+    link = FrameLink("raw", 3, "latest", FrameFormat(16, 16))
+    writer = open_writer(link.boot)
+    send(writer)
+    assert select.select([link.boot.ready_fd], [], [], 0)[0]
+    link.skim()
+    assert not select.select([link.boot.ready_fd], [], [], 0)[0]
+    assert link.table.in_flight() == 1
+    link.skim()
+    assert link.table.in_flight() == 1
+    link.close()
 
 
 # Deaths

@@ -3,6 +3,7 @@ import pytest
 
 from pipeline.messages import (
     Abandon,
+    Activate,
     AudioFormat,
     AudioMessage,
     AudioPacket,
@@ -20,7 +21,9 @@ from pipeline.messages import (
     PeerRestarted,
     Ready,
     Refused,
+    RestartRequest,
     StatusRequest,
+    Subscribe,
     ToLauncher,
     ToWorker,
 )
@@ -45,8 +48,11 @@ def test_the_frame_equation_tells_when_a_frame_is_unaccounted_for() -> None:
         (ToLauncher, Finished("decode", 1)),
         (ToLauncher, Refused("decode", 1, "no such device")),
         (ToLauncher, StatusRequest()),
+        (ToLauncher, RestartRequest("decode")),
+        (ToLauncher, Subscribe()),
         (ToWorker, Drain()),
         (ToWorker, Abandon()),
+        (ToWorker, Activate()),
         (ToWorker, PeerRestarted("out", "egress")),
     ],
 )

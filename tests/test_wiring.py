@@ -13,7 +13,7 @@ from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
 from pipeline.messages import WorkerBoot
 from pipeline.run_dir import RunDir
 from pipeline.topology_file import load_topology
-from pipeline.wiring import PortInUse, Wiring, encode_boot
+from pipeline.wiring import NeedsNewStart, PortInUse, Wiring, encode_boot
 
 DEMO = Path(__file__).resolve().parents[1] / "configs/demo.yaml"
 SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
@@ -299,3 +299,42 @@ def test_a_reclaim_rings_for_the_dead(wiring, chain):
     wiring.reclaim("inference")
     assert BellListener(bells[0].free_fd).wait(0), "decode, which may wait for a slot that inference had freed"
     assert BellListener(bells[1].ready_fd).wait(0), "egress, which may wait for a frame that inference had published"
+
+
+# A topology that has changed
+
+
+def changed(**settings):
+    return load_topology(DEMO, SMALL | settings)
+
+
+def test_only_stages_whose_part_has_changed_are_named(wiring):
+    assert wiring.adopt(changed()) == []
+    assert wiring.adopt(changed(**{"stages.egress.encoder.bitrate": "900k", "stages.decode.audio": False})) == [
+        "decode",
+        "egress",
+    ]
+    assert wiring.topology.stages["decode"].audio is False
+
+
+def test_budgets_and_limits_need_no_restart(wiring):
+    topology = changed(**{"restart.max_restarts": 9, "stages.decode.limits": {"heartbeat": 1}})
+    assert wiring.adopt(topology) == []
+    assert wiring.topology is topology
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ({"frame.width": 32}, "frame"),
+        ({"links.raw.slots": 9}, "links"),
+        ({"relay.port": 5679}, "relay"),
+        ({"stages.inference.spares": 1}, "spares"),
+        ({"log_level": "ERROR"}, "log_level"),
+    ],
+)
+def test_what_outlives_the_stages_cannot_change(wiring, setting, key):
+    before = wiring.topology
+    with pytest.raises(NeedsNewStart, match=key):
+        wiring.adopt(changed(**setting))
+    assert wiring.topology is before
