@@ -37,7 +37,7 @@ bench: $(STAMP)
 	$(PY) -m benchmarks.chain
 
 chaos: $(STAMP)
-	$(PY) -m pytest -m chaos
+	$(PY) -m pytest -m chaos -s
 
 clean:
 	rm -rf $(VENV) $(PEER_VENV) build out *.egg-info

@@ -83,10 +83,6 @@ class FrameLink:
             os.close(fd)
 
 
-def inherited_fds(boot: LinkBoot) -> list[int]:
-    return boot.fds
-
-
 class LinkWriter:
     """The producer's end. One thread."""
 

@@ -9,7 +9,11 @@ Policy = Literal["latest", "block"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+SecondsOrNever = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 40)]
+Rate = Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
 Name = Annotated[
     str,
     msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", description="up to 32 letters, digits, - and _"),
@@ -76,11 +80,56 @@ class Limits(_Section, kw_only=True, frozen=True):
     drain: Seconds = 15.0
 
 
+class RelayLimits(_Section, kw_only=True, frozen=True):
+    """What one relay will hold, and how long it waits: bytes, bytes a second, seconds (`_s`). docs/trickle.md says what
+    each one does. 0 is no limit where it is allowed: by default a live source may rest as long as it likes
+    (`min_write_rate`), and a reader may wait for ever (`reader_wait_s`)."""
+
+    max_channels: Count = 1024
+    segments_per_channel: Annotated[int, msgspec.Meta(ge=3, le=1024)] = 5
+    max_segment_bytes: Bytes = 256 << 20
+    max_channel_bytes: Bytes = 512 << 20
+    max_total_bytes: Bytes = 1 << 30
+    max_connections: Count = 4096
+    max_connections_per_address: Count = 2048
+    max_head_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 20)] = 16 << 10
+    head_timeout_s: Seconds = 10.0
+    idle_connection_s: Seconds = 600.0
+    min_write_rate: Rate = 0
+    min_read_rate: Rate = 1024
+    rate_window_s: Seconds = 30.0
+    reader_wait_s: SecondsOrNever = 0.0
+    idle_timeout_s: Seconds = 300.0
+    sweep_interval_s: Seconds = 60.0
+    broken_post_grace_s: SecondsOrNever = 5.0
+    interim_interval_s: Seconds = 10.0
+
+
 class Relay(_Section, kw_only=True, frozen=True):
-    """The embedded trickle server. Port 0 takes any free one. Channels are at http://host:port/NAME."""
+    """The embedded trickle server. Port 0 takes any free one. Channels are at http://host:port/NAME, and at the same
+    path on each of `media_ports`.
+
+    `channels` maps names to content types: these are there from the start. With `autocreate` clients make others by
+    writing them. `changefeed`: the channel `_changes` says which come and go. `cors_origins`: the sites whose pages may
+    use the relay, such as https://player.example, or * for all. With `publish_tokens` whoever writes or removes has to
+    show one as a bearer token, with `subscribe_tokens` whoever reads one of either; ${NAME} stands for an environment
+    variable."""
 
     host: str = "127.0.0.1"
     port: Port = 5678
+    media_ports: tuple[Port, ...] = ()
+    autocreate: bool = True
+    channels: dict[str, str] = {}
+    changefeed: bool = False
+    cors_origins: tuple[str, ...] = ()
+    publish_tokens: tuple[str, ...] = ()
+    subscribe_tokens: tuple[str, ...] = ()
+    limits: RelayLimits = RelayLimits()
+
+    @property
+    def own_token(self) -> str | None:
+        """What this pipeline's own stages show to the relay, as the file has it: it lets them write and read."""
+        return self.publish_tokens[0] if self.publish_tokens else None
 
 
 class Api(_Section, kw_only=True, frozen=True):
@@ -267,6 +316,8 @@ class Topology(_Section, kw_only=True, frozen=True):
         return producer is not None and not isinstance(self.stages[producer], Ingress)
 
 
+MIN_LATEST_SLOTS = 3
+
 SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
 RESERVED_NAMES = ("launcher", "relay", "api")
 
@@ -335,12 +386,19 @@ def _check_links(topology: Topology) -> None:
 
 
 def _check_policies(topology: Topology) -> None:
-    """A file is processed whole; a reader that skips would drop most of it, since nothing paces the file."""
+    """A file is processed whole; a reader that skips would drop most of it, since nothing paces the file. And a link
+    that is to have the newest frame needs a slot in use, one with the newest, and one to fill."""
     ingress = next(stage for stage in topology.stages.values() if isinstance(stage, Ingress))
     for name, link in topology.links.items():
         if ingress.source.file is not None and link.policy == "latest":
             raise TopologyError(
                 f"links.{name}.policy", "the source is a file, which is processed whole; allowed: block"
+            )
+        if link.policy == "latest" and link.slots < MIN_LATEST_SLOTS:
+            raise TopologyError(
+                f"links.{name}.slots",
+                f"{link.slots} slots cannot hold a frame in use, the newest, and one to fill; "
+                f"allowed with policy latest: {MIN_LATEST_SLOTS} or more",
             )
 
 

@@ -225,3 +225,10 @@ def test_an_override_replaces_a_value_and_is_checked() -> None:
 def test_a_file_cannot_be_read_by_links_that_skip() -> None:
     with pytest.raises(TopologyFileError, match=r"links\.raw\.policy: .*allowed: block"):
         load_topology(ROOT / "configs/file.yaml", {"links.raw.policy": "latest"})
+
+
+def test_a_link_that_is_to_have_the_newest_frame_needs_three_slots():
+    with pytest.raises(TopologyFileError, match=r"links\.raw\.slots: 2 slots cannot hold .*; allowed with policy latest: 3 or more"):
+        load_topology(ROOT / "configs/demo.yaml", {"links.raw.slots": 2})
+    load_topology(ROOT / "configs/demo.yaml", {"links.raw.slots": 3})
+    load_topology(ROOT / "configs/demo.yaml", {"links.styled.slots": 2})
