@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 PEER_VENV := .venv-pytrickle
 PEER_STAMP := $(PEER_VENV)/.installed
 
@@ -33,8 +34,14 @@ lint: $(STAMP)
 test: lint $(PEER_STAMP)
 	$(PY) -m pytest -m "not chaos"
 
-bench: $(STAMP)
+$(BENCH_STAMP): $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,bench]'
+	touch $@
+
+bench: $(BENCH_STAMP)
 	$(PY) -m benchmarks.chain
+	mkdir -p out
+	$(PY) -m benchmarks.handoff --plot out/handoff.svg
 
 chaos: $(STAMP)
 	$(PY) -m pytest -m chaos -s

@@ -12,8 +12,6 @@ import select
 WAKE = 1 << 32
 """Added by whoever wants a listener to return to its loop; bells add 1, and nobody lets 2**32 of them gather."""
 
-_EVENTFD_BYTES = 8
-
 
 def make_bell() -> int:
     """A descriptor to be inherited by both ends. It blocks: a listener sleeps in the read itself, one call a bell."""
@@ -42,5 +40,8 @@ class BellListener:
         """Return when the bell rings, or when `seconds` have passed. True: somebody called `wake`."""
         if seconds is not None and not self._poll.poll(max(0.0, 1000 * seconds)):
             return False
-        # os.eventfd_read would raise InterruptedError at every signal; os.read goes on after it.
-        return int.from_bytes(os.read(self._bell, _EVENTFD_BYTES), "little") >= WAKE
+        while True:
+            try:
+                return os.eventfd_read(self._bell) >= WAKE
+            except InterruptedError:  # A signal; unlike os.read this call does not go on after it by itself.
+                continue

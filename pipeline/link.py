@@ -102,14 +102,9 @@ class LinkWriter:
         None when there is none in that time, or when the worker was woken: call `acquire` again to go on waiting, or
         `drop` to give the frame up.
         """
-        deadline = _deadline(wait_seconds)
-        woken = False
-        while (slot := self.table.free_slot()) is None:
-            remaining = _remaining(deadline)
-            if woken or remaining == 0:
-                return None
-            woken = self._credits.wait(remaining)
-        self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner)
+        slot = self.table.free_slot() or self._wait_for_slot(wait_seconds)
+        if slot is not None:
+            self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner)
         return slot
 
     def publish(self, slot: Slot) -> None:
@@ -131,6 +126,16 @@ class LinkWriter:
         self.table.close()
         self._slab.close()
 
+    def _wait_for_slot(self, wait_seconds: float | None) -> Slot | None:
+        deadline = _deadline(wait_seconds)
+        woken = False
+        while (slot := self.table.free_slot()) is None:
+            remaining = _remaining(deadline)
+            if woken or remaining == 0:
+                return None
+            woken = self._credits.wait(remaining)
+        return slot
+
 
 class BlockReader:
     """Every frame, oldest first; the producer waits when the slots are full. One thread."""
@@ -142,6 +147,7 @@ class BlockReader:
         self._owner = owner
         self._bell = BellListener(boot.ready_fd)
         self._credit = boot.free_fd
+        self._next_seq = NO_SEQ  # 1 + the number taken last: numbers rise, so nothing can come before it
 
     def take(self, wait_seconds: float | None = None) -> Slot | None:
         """The oldest READY frame, now IN_USE. Waits for one, `wait_seconds` at most.
@@ -150,12 +156,13 @@ class BlockReader:
         """
         deadline = _deadline(wait_seconds)
         woken = False
-        while (slot := self.table.oldest()) is None:
+        while (slot := self.table.oldest(self._next_seq)) is None:
             remaining = _remaining(deadline)
             if woken or remaining == 0:
                 return None
             woken = self._bell.wait(remaining)
         self.table.take(slot, self._owner)
+        self._next_seq = slot.seq + 1
         return slot
 
     @property

@@ -30,6 +30,7 @@ FREE, FILLING, READY, IN_USE = range(4)
 STATE_NAMES = ("FREE", "FILLING", "READY", "IN_USE")
 STATE_BITS = 2
 STATE_MASK = (1 << STATE_BITS) - 1
+GENERATION_MASK = ~STATE_MASK
 
 MAX_ATTEMPTS = 2
 """Deaths of the consumer on one frame after which the frame is dropped as poison."""
@@ -72,7 +73,9 @@ _HEADER_WORDS = 128
 
 NOTE_WORDS = 16
 
-# One record, in words: two cache lines.
+_now_ns = time.monotonic_ns
+
+# One record, in words: two cache lines. The state word is the first, so its index is the record's own.
 _STATE = 0
 _SEQ = 1
 _PTS = 2
@@ -213,12 +216,21 @@ class SlotTable:
             ready.sort(key=_seq_of)
         return ready
 
-    def oldest(self) -> Slot | None:
-        """The first of `ready`, None when there is none. Exact for the same reason."""
-        oldest, found = self._newest_ready(), None
+    def oldest(self, expected: int = NO_SEQ) -> Slot | None:
+        """The first of `ready`, None when there is none. Exact for the same reason. `expected` is a number before which
+        the caller knows that nothing can come: found in the first pass, it needs no second."""
+        oldest, found = NO_SEQ, None
+        words = self._words
+        for slot in self.slots:
+            base = slot._base
+            if words[base] & STATE_MASK == READY:
+                seq = words[base + _SEQ]
+                if seq == expected:
+                    return slot
+                if seq > oldest:
+                    oldest = seq
         if oldest == NO_SEQ:
             return None
-        words = self._words
         for slot in self.slots:
             base = slot._base
             if words[base] & STATE_MASK == READY and words[base + _SEQ] <= oldest:
@@ -266,8 +278,8 @@ class ProducerTable(SlotTable):
     def begin(self, slot: Slot, seq: int, pts: int, epoch: int, arrived_ns: int, owner: int) -> None:
         """FREE -> FILLING. Counts the frame as begun."""
         words, base = self._words, slot._base
-        words[base + _STATE] = ((words[base + _STATE] >> STATE_BITS) + 1) << STATE_BITS | FILLING
-        words[base + _HELD_NS] = time.monotonic_ns()
+        words[base] = (words[base] | STATE_MASK) + 1 | FILLING  # the next generation
+        words[base + _HELD_NS] = _now_ns()
         words[base + _SEQ] = seq
         words[base + _PTS] = pts
         words[base + _EPOCH] = epoch
@@ -280,7 +292,7 @@ class ProducerTable(SlotTable):
         """FILLING -> READY. The pixels must be complete: from here on they survive this process."""
         words, base = self._words, slot._base
         words[base + _READY_NS] = now_ns
-        words[base + _STATE] = words[base + _STATE] & ~STATE_MASK | READY
+        words[base] = words[base] & GENERATION_MASK | READY
         words[_LAST_PTS] = words[base + _PTS]
         words[_PUBLISHED] = words[base + _SEQ] + 1
 
@@ -307,8 +319,8 @@ class ConsumerTable(SlotTable):
         """READY -> IN_USE."""
         words, base = self._words, slot._base
         words[base + _OWNER] = owner
-        words[base + _HELD_NS] = time.monotonic_ns()
-        words[base + _STATE] = words[base + _STATE] & ~STATE_MASK | IN_USE
+        words[base + _HELD_NS] = _now_ns()
+        words[base] = words[base] & GENERATION_MASK | IN_USE
 
     def commit(self, slot: Slot) -> None:
         """Say that something which cannot be undone is about to happen to the frame (its bytes leave the process).
@@ -327,7 +339,7 @@ class ConsumerTable(SlotTable):
         words[_JOURNAL_BEFORE] = before
         words[_JOURNAL_KEY] = _journal_key(slot)
         words[count] = before + 1
-        words[base + _STATE] = words[base + _STATE] & ~STATE_MASK | FREE
+        words[base] = words[base] & GENERATION_MASK | FREE
 
 
 class SupervisorTable(SlotTable):

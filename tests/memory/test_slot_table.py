@@ -536,3 +536,24 @@ def test_abandoning_completes_what_was_being_finished(link, stores):
     assert link.supervisor.abandon() == (not noted)
     assert link.supervisor.count(Outcome.DELIVERED) == noted
     link.assert_balanced()
+
+
+def test_the_oldest_is_found_at_once_when_its_number_is_expected(link):
+    for _ in range(3):
+        link.publish()
+    assert link.consumer.oldest(expected=0).seq == 0
+    link.deliver()
+    words = watch(link.consumer)
+    assert link.consumer.oldest(expected=1).seq == 1
+    found_at_once, words.loads = words.loads, 0
+    assert link.consumer.oldest().seq == 1
+    assert found_at_once < words.loads
+
+
+@pytest.mark.parametrize("expected", [NO_SEQ, 0, 2, 99])
+def test_what_is_expected_and_not_there_changes_nothing(link, expected):
+    link.publish()
+    link.producer.drop(Outcome.NO_SLOT)
+    link.publish()
+    link.deliver()
+    assert link.consumer.oldest(expected).seq == 2
