@@ -1,21 +1,46 @@
-"""Relay: the embedded trickle server, on the socket that the launcher listens on."""
+"""Relay: the embedded trickle server, on the sockets that the launcher listens on."""
 
 import asyncio
+import resource
 import socket
 
 from pipeline.trickle.server import serve_on
-from pipeline.worker import Worker, run
+from pipeline.trickle.tokens import TokenMissing
+from pipeline.worker import Worker, WorkerRefused, run
+
+SPARE_DESCRIPTORS = 512
+"""Besides one for each client: what the process has open anyway, and clients that are being turned away."""
 
 
 async def serve_until_drained(worker: Worker) -> None:
-    assert worker.boot.listen_fd is not None
-    server = await serve_on(socket.socket(fileno=worker.boot.listen_fd))
-    worker.ready(worker.boot.relay_url or "")
+    boot = worker.boot
+    assert boot.listen_fd is not None
+    assert boot.relay is not None
+    listeners = [socket.socket(fileno=fd) for fd in (boot.listen_fd, *boot.media_fds)]
+    try:
+        server = await serve_on(listeners, boot.relay)
+    except TokenMissing as problem:
+        raise WorkerRefused(f"relay.publish_tokens, relay.subscribe_tokens: {problem}") from problem
+    also = ", ".join(map(str, server.ports[1:]))
+    worker.ready((boot.relay_url or "") + (f" and ports {also}" if also else ""))
     await worker.draining_event().wait()
     await server.close()
 
 
+def raise_descriptor_limit(worker: Worker, connections: int) -> None:
+    """Let there be as many descriptors as the limits on connections may take, or as the system allows."""
+    needed = connections + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        worker.warning("few_descriptors", key="relay.limits.max_connections", wanted=needed, allowed=hard)
+
+
 def main(worker: Worker) -> None:
+    assert worker.boot.relay is not None
+    raise_descriptor_limit(worker, worker.boot.relay.limits.max_connections)
     asyncio.run(serve_until_drained(worker))
 
 

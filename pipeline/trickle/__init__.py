@@ -1,6 +1,6 @@
 """Trickle: segmented publish/subscribe over HTTP, client and server.
 
-The names here are the client's; the server has its own module, `pipeline.trickle.server`, because it needs aiohttp.
+The names here are the client's; the server has its own module, `pipeline.trickle.server`.
 """
 
 from pipeline.trickle.errors import (

@@ -1,14 +1,55 @@
-"""Channels and segments as a relay holds them in memory. It knows nothing of HTTP and has no clock of its own.
+"""Channels and segments as a relay holds them in memory. No sockets, no clock of its own.
 
 The rules of numbering and eviction are those of go-livepeer's trickle server, without the corners where that one hangs.
 """
 
-import asyncio
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 WINDOW = 5
 """Segments of a channel that exist at once, as in go-livepeer's trickle server."""
+
+PIECE_COST_BYTES = 64
+"""What a piece takes in memory besides its bytes, so that many tiny ones cannot hide."""
+
+
+class Follower(Protocol):
+    """Somebody who reads or writes a segment."""
+
+    def segment_changed(self) -> None:
+        """It has grown, or it was closed."""
+
+    def cut(self) -> None:
+        """Nobody but its readers has the segment any more, and its memory is needed: let go of it."""
+
+
+class Memory:
+    """How much all segments hold together, those included that only their readers still hold."""
+
+    def __init__(self, most: int) -> None:
+        self.held = 0
+        self._most = most
+        self._gone: dict[Segment, None] = {}
+
+    def make_room(self, more: int) -> bool:
+        """Whether `more` bytes may be added. Before that is refused, readers of segments that are gone are cut off, the
+        oldest first: a slow reader must not keep a publisher out."""
+        while self._gone and self.held + more > self._most:
+            segment = next(iter(self._gone))
+            del self._gone[segment]
+            for reader in list(segment.readers):
+                reader.cut()
+        return self.held + more <= self._most
+
+    def keep(self, segment: "Segment") -> None:
+        """Count on a segment that has left its channel."""
+        self._gone[segment] = None
+
+    def release(self, segment: "Segment") -> None:
+        """Nobody has the segment any more."""
+        self._gone.pop(segment, None)
+        self.held -= segment.held
+        segment.held = 0
 
 
 class Found(NamedTuple):
@@ -19,55 +60,79 @@ class Found(NamedTuple):
 
 
 class Segment:
-    """An append-only list of pieces. Readers walk it by index and share the pieces; none is ever copied for one."""
+    """An append-only list of pieces. Readers walk it by index and share the pieces.
 
-    def __init__(self, seq: int) -> None:
+    A piece is kept as it is sent, as an HTTP/1.1 chunk: bytes are copied once when they come, and not for each reader.
+    """
+
+    def __init__(self, seq: int, memory: Memory) -> None:
         self.seq = seq
-        self.chunks: list[bytes] = []
+        self.pieces: list[bytes] = []
         self.size = 0
-        self.writers = 0
+        self.held = 0
         self.closed = False
-        self._waiting: set[asyncio.Future[None]] = set()
+        self.readers: set[Follower] = set()
+        self.writers: set[Follower] = set()
+        self._memory = memory
+        self._in_channel = True
 
-    def append(self, data: bytes) -> None:
-        self.chunks.append(data)
-        self.size += len(data)
-        self._wake()
+    @property
+    def chunks(self) -> list[bytes]:
+        """The bytes of each piece."""
+        return [payload(piece) for piece in self.pieces]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody writes it, or reads what there is of it."""
+        return bool(self.writers or (self.size and self.readers))
+
+    def append(self, data: Sequence[bytes | memoryview]) -> int:
+        """Add bytes as one piece; returns what that takes in memory."""
+        size = sum(map(len, data))
+        piece = b"".join((b"%x\r\n" % size, *data, b"\r\n"))
+        cost = size + PIECE_COST_BYTES
+        self.pieces.append(piece)
+        self.size += size
+        self.held += cost
+        self._memory.held += cost
+        for reader in list(self.readers):
+            reader.segment_changed()
+        return cost
 
     def close(self) -> None:
+        if self.closed:
+            return
         self.closed = True
-        self._wake()
+        for follower in [*self.writers, *self.readers]:
+            follower.segment_changed()
 
-    async def wait(self) -> None:
-        """Until the next piece or the end. Look at the state first: what was before is not told again."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            self._waiting.discard(future)
+    def leave_channel(self) -> None:
+        """To be called once nobody can find it any more."""
+        self._in_channel = False
+        if self.readers:
+            self._memory.keep(self)
+        else:
+            self._memory.release(self)
 
-    async def wait_closed(self) -> None:
-        while not self.closed:
-            await self.wait()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+    def remove_reader(self, reader: Follower) -> None:
+        self.readers.discard(reader)
+        if not self.readers and not self._in_channel:
+            self._memory.release(self)
 
 
 class Channel:
     """A ring of segments and the number that will be written next."""
 
-    def __init__(self, name: str, content_type: str, now: float) -> None:
+    def __init__(self, name: str, content_type: str, now: float, memory: Memory, window: int = WINDOW) -> None:
         self.name = name
         self.content_type = content_type
         self.latest = 0
         self.written_at = now
         self.closed = False
-        self._ring: list[Segment | None] = [None] * WINDOW
+        self.held = 0
+        """What its segments take in memory."""
+        self._memory = memory
+        self._ring: list[Segment | None] = [None] * window
 
     @property
     def size(self) -> int:
@@ -75,10 +140,15 @@ class Channel:
 
     @property
     def writers(self) -> int:
-        return sum(segment.writers for segment in self._segments())
+        return sum(len(segment.writers) for segment in self._segments())
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a segment is being written or read. Who waits for one to begin keeps nothing alive."""
+        return any(segment.in_use for segment in self._segments())
 
     def find(self, seq: int) -> Segment | None:
-        segment = self._ring[seq % WINDOW]
+        segment = self._ring[seq % len(self._ring)]
         return segment if segment is not None and segment.seq == seq else None
 
     def for_read(self, seq: int) -> Found | None:
@@ -100,36 +170,45 @@ class Channel:
 
     def append(self, segment: Segment, data: bytes, now: float) -> None:
         """Add bytes; the first ones of a segment make its successor the channel's next."""
-        if not segment.chunks:
+        self.extend(segment, [data], now)
+
+    def extend(self, segment: Segment, data: Sequence[bytes | memoryview], now: float) -> None:
+        """The same with bytes that lie in several places."""
+        if not segment.size:
             self.latest = segment.seq + 1
         self.written_at = now
-        segment.append(data)
+        self.held += segment.append(data)
 
     def finish(self, segment: Segment, now: float) -> None:
         """End a segment whose POST is complete. Without a byte it counts all the same."""
-        if not segment.chunks and not segment.closed:
+        if not segment.size and not segment.closed:
             self.latest = segment.seq + 1
             self.written_at = now
         segment.close()
 
     def close_before(self, seq: int) -> None:
         """Close what a publisher that died left open, to free its readers."""
-        for segment in self._segments():
+        for segment in list(self._segments()):
             if segment.seq < seq:
                 segment.close()
 
     def close(self) -> None:
         self.closed = True
-        for segment in self._segments():
+        segments, self._ring = list(self._segments()), [None] * len(self._ring)
+        for segment in segments:
             segment.close()
-        self._ring = [None] * WINDOW
+            segment.leave_channel()
+        self.held = 0
 
     def _put(self, seq: int) -> Segment:
-        # Also when a reader evicts: a segment out of the ring can be closed by nobody else, and its readers would hang.
-        evicted = self._ring[seq % WINDOW]
+        slot = seq % len(self._ring)
+        segment = Segment(seq, self._memory)
+        evicted, self._ring[slot] = self._ring[slot], segment
         if evicted is not None:
+            # Also when a reader evicts: one out of the ring can be closed by nobody else, and its readers would hang.
+            self.held -= evicted.held
             evicted.close()
-        segment = self._ring[seq % WINDOW] = Segment(seq)
+            evicted.leave_channel()
         return segment
 
     def _segments(self) -> Iterator[Segment]:
@@ -139,8 +218,12 @@ class Channel:
 class Channels:
     """All channels of a relay by name."""
 
-    def __init__(self, max_channels: int) -> None:
-        self._max = max_channels
+    def __init__(self, most: int, memory: Memory, window: int = WINDOW) -> None:
+        self.memory = memory
+        self.window = window
+        self.on_change: Callable[[str, str], None] = lambda change, name: None
+        """Told `added` or `removed`, and a channel's name."""
+        self._most = most
         self._by_name: dict[str, Channel] = {}
 
     def __len__(self) -> int:
@@ -152,9 +235,14 @@ class Channels:
     def create(self, name: str, content_type: str, now: float) -> Channel | None:
         """A new channel, or the one of that name as it is; None if there are too many."""
         channel = self._by_name.get(name)
-        if channel is None and len(self._by_name) < self._max:
-            channel = self._by_name[name] = Channel(name, content_type, now)
+        if channel is None and len(self._by_name) < self._most:
+            channel = Channel(name, content_type, now, self.memory, self.window)
+            self.put(channel)
         return channel
+
+    def put(self, channel: Channel) -> None:
+        self._by_name[channel.name] = channel
+        self.on_change("added", channel.name)
 
     def remove(self, name: str) -> bool:
         """Close a channel, which ends the stream for all who read it; False if there is none."""
@@ -162,16 +250,24 @@ class Channels:
         if channel is None:
             return False
         channel.close()
+        self.on_change("removed", name)
         return True
 
     def idle(self, before: float) -> list[str]:
-        """Channels not written to since `before` that have no POST open; never those with a `_` in front."""
+        """Channels not written to since `before` and not in use; never those with a `_` in front."""
         return [
             channel.name
             for channel in self._by_name.values()
-            if channel.written_at < before and not channel.writers and not channel.name.startswith("_")
+            if channel.written_at < before and not channel.in_use and not channel.name.startswith("_")
         ]
 
     def clear(self) -> None:
-        for name in list(self._by_name):
-            self.remove(name)
+        """Close them all. Nobody is told of it."""
+        channels, self._by_name = self._by_name, {}
+        for channel in channels.values():
+            channel.close()
+
+
+def payload(piece: bytes) -> bytes:
+    """A piece without the framing of its chunk."""
+    return piece[piece.index(b"\n") + 1 : -2]

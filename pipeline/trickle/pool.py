@@ -25,7 +25,7 @@ class ConnectionPool:
         self._target = target
         self._connect_timeout_s = connect_timeout_s
         self.broken = 0
-        """GETs so far whose connection was lost before the end of the reply, or could not be made."""
+        """GETs so far whose connection was lost before the end of the reply."""
         self._idle: list[HttpConnection] = []
         # Made once: loading the system's certificates takes 10 ms and blocks the loop.
         self._ssl_context = ssl_context or (ssl.create_default_context() if target.tls else None)

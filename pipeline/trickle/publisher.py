@@ -361,7 +361,7 @@ class SegmentWriter:
         self._connection.close()
         if early is not None:
             raise self._fail(self._refusal(early)) from error
-        for delay in RETRY_DELAYS_S if self._kept is not None else ():
+        for delay in RETRY_DELAYS_S if self._may_be_sent_again() else ():
             await asyncio.sleep(delay)
             try:
                 if await self._publisher._ask_next() != self._seq:
@@ -371,6 +371,11 @@ class SegmentWriter:
             except TrickleError as again:
                 error = again
         raise self._fail(error) from error
+
+    def _may_be_sent_again(self) -> bool:
+        """A server that says 0 either got nothing of segment 0, or died with it and began anew: then readers have had
+        what earlier writes brought, and must not get it twice."""
+        return self._kept is not None and (self._seq > 0 or len(self._kept) <= 1)
 
     def _refusal(self, reply: Reply) -> TrickleError:
         return self._publisher._refusal(f"POST {self._publisher._target.url(self._seq)}", reply)

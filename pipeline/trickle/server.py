@@ -1,57 +1,77 @@
 """A trickle server over HTTP/1.1, compatible with go-livepeer's, so that a pipeline needs no other program to relay.
 
-It adapts `channel` to aiohttp and keeps everything in memory; it has no authentication and no change feed.
+It says what each request means; connections, segments on their way in and out, and channels have files of their own.
 """
 
 import asyncio
 import contextlib
-import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-from aiohttp import web
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pipeline import log
-from pipeline.trickle.channel import Channel, Channels, Segment
-from pipeline.trickle.limits import RelayLimits
+from pipeline.topology import Relay
+from pipeline.trickle import changefeed
+from pipeline.trickle.channel import Channel, Channels, Memory, Segment
+from pipeline.trickle.connection import Connection
+from pipeline.trickle.delivery import Delivery
+from pipeline.trickle.door import Door
+from pipeline.trickle.intake import Intake
+from pipeline.trickle.limits import over
+from pipeline.trickle.origins import Origins
+from pipeline.trickle.reply import CONTINUE, STATUS_NO_SEGMENT, Refusal
+from pipeline.trickle.request import NOT_FOUND, Request
+from pipeline.trickle.tokens import Tokens
 
-_LINGER_S = 2.0
-_READ_BUFFER_BYTES = 256 * 1024
-_JOIN_BYTES = 256 * 1024
-_BACKLOG = 512
-_STATUS_NO_SEGMENT = 470
-_NO_SEGMENT = "Entry not found"
+MAX_SEQ = 2**63 - 2
+"""The largest number of a segment: the next one must still be an int64 to clients."""
+
+CLOSE_TIMEOUT_S = 1.0
+"""How long clients may take what is on its way to them when the relay stops."""
+
+_BACKLOG = 1024
+_MAX_CHECK_S = 1.0
+_CHECKS_PER_LIMIT = 4
 _NO_CHANNEL = "Stream not found\n"
-_CLOSED = {"Lp-Trickle-Closed": "terminated"}
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-# What Go's strconv.Atoi takes; Python's int() would take more. Longer numbers are out of its range.
-_SEQ = re.compile(r"[+-]?[0-9]{1,18}")
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Handler = Callable[[Connection, Request, str, str], None]
 
 
 class TrickleServer:
-    """The routes of one relay, and the sweep of idle channels. `serve` puts it to work."""
+    """The routes of one relay, and who is connected to it. `serve` puts it to work."""
 
-    def __init__(self, limits: RelayLimits, *, autocreate: bool = True) -> None:
-        self.limits = limits
-        self.channels = Channels(limits.max_channels)
-        self._autocreate = autocreate
-        self._requests = 0
+    def __init__(self, section: Relay, base_path: str = "/") -> None:
+        """Raises TokenMissing."""
+        self.limits = limits = section.limits
+        self.channels = Channels(limits.max_channels, Memory(limits.max_total_bytes), limits.segments_per_channel)
+        self.connections: set[Connection] = set()
+        self.empty = asyncio.Event()
+        """Set while nobody is connected."""
+        self.empty.set()
+        self._section = section
+        self._base = tuple(filter(None, base_path.split("/")))
+        self._tokens = Tokens(section.publish_tokens, section.subscribe_tokens)
+        self._origins = Origins(section.cors_origins)
+        self._door = Door(limits)
         self._graces: set[asyncio.TimerHandle] = set()
+        self._channel_routes: dict[str, _Handler] = {"DELETE": self._remove, "POST": self._create}
+        self._segment_routes: dict[str, _Handler] = {
+            "DELETE": self._close_segment,
+            "GET": self._read,
+            "HEAD": self._read,
+            "POST": self._write,
+        }
+        if section.changefeed:
+            changefeed.ChangeFeed(self.channels)
+        for name, content_type in section.channels.items():
+            self.create_channel(name, content_type)
 
-    def routes(self, base_path: str = "/") -> list[web.RouteDef]:
-        channel, segment = f"{base_path.rstrip('/')}/{{name}}", f"{base_path.rstrip('/')}/{{name}}/{{seq}}"
-        return [
-            web.post(channel, self._limited(self._create)),
-            web.delete(channel, self._limited(self._remove)),
-            web.get(f"{channel}/next", self._limited(self._next), allow_head=True),
-            web.get(segment, self._limited(self._read), allow_head=True),
-            web.post(segment, self._limited(self._write)),
-            web.delete(segment, self._limited(self._close_segment)),
-        ]
+    @property
+    def _requests(self) -> int:
+        """How many are being answered."""
+        return sum(connection.busy for connection in self.connections)
 
     def create_channel(self, name: str, content_type: str) -> bool:
         """Create a channel from inside, which needs no autocreate; False if there are too many."""
@@ -65,291 +85,223 @@ class TrickleServer:
                 self.channels.remove(name)
                 log.info("relay.channel_swept", channel=name)
 
+    async def check(self) -> None:
+        """Hold clients to the limits of time and rate, for ever."""
+        limits = self.limits
+        spans = (limits.head_timeout_s, limits.idle_connection_s, limits.rate_window_s, limits.reader_wait_s)
+        interval = min(_MAX_CHECK_S, *(span / _CHECKS_PER_LIMIT for span in spans if span))
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(interval)
+            for connection in list(self.connections):
+                connection.check(loop.time())
+
     def close(self) -> None:
-        """End every stream: waiting readers get the end-of-stream header, waiting publishers are released."""
+        """End every stream: waiting readers get the end-of-stream header, publishers are released."""
         for grace in self._graces:
             grace.cancel()
         self._graces.clear()
         self.channels.clear()
 
-    def _limited(self, handler: _Handler) -> _Handler:
-        async def limited(request: web.Request) -> web.StreamResponse:
-            if self._requests >= self.limits.max_requests:
-                return _last_reply(503, f"more than {self.limits.max_requests} requests at once\n")
-            self._requests += 1
-            try:
-                return await handler(request)
-            finally:
-                self._requests -= 1
+    # What connections say.
 
-        return limited
+    def entered(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self.empty.clear()
+        connection.refusal = self._door.enter(connection.address)
+        if self._door.crowded:
+            connection.abort()
 
-    async def _create(self, request: web.Request) -> web.StreamResponse:
-        channel = self._find_or_create(request, request.headers.get("Expect-Content", ""))
-        return channel if isinstance(channel, web.Response) else web.Response()
+    def left(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._door.leave(connection.address, was_refused=connection.refusal is not None)
+        if not self.connections:
+            self.empty.set()
 
-    async def _remove(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Reply to a request, or begin to. Raises Refusal."""
+        connection.fields = self._origins.fields(request)
+        name, seq = self._place(request)
+        routes = self._segment_routes if seq else self._channel_routes
+        handler = routes.get(request.method)
+        if handler is None:
+            self._answer_other(connection, request, ", ".join(routes))
+            return
+        reads = request.method in ("GET", "HEAD")
+        self._tokens.check(request.headers.get("authorization", ""), writes=not reads)
+        if not reads and name == changefeed.NAME and self._section.changefeed:
+            raise Refusal(403, "the change feed is written by the relay alone\n", last=True)
+        handler(connection, request, name, seq)
+
+    def _place(self, request: Request) -> tuple[str, str]:
+        """The channel and the segment that the path names; an empty segment for the channel itself."""
+        base, place = request.path[: len(self._base)], request.path[len(self._base) :]
+        if base != self._base or len(place) not in (1, 2) or any(part in ("", ".", "..") for part in place):
+            raise Refusal(404, NOT_FOUND)
+        if not place[0].isprintable():
+            raise Refusal(400, "Invalid name\n")
+        return place[0], place[1] if len(place) == 2 else ""
+
+    def _answer_other(self, connection: Connection, request: Request, methods: str) -> None:
+        """A method that trickle does not have here: a browser's question, or a mistake."""
+        allowed = self._origins.preflight(request, methods)
+        if allowed is None:
+            raise Refusal(405, "Method Not Allowed\n", [("Allow", methods)])
+        connection.reply(200, fields=allowed)
+
+    # Routes.
+
+    def _create(self, connection: Connection, request: Request, name: str, _: str) -> None:
+        self._find_or_create(name, request.headers.get("expect-content", ""))
+        connection.reply(200)
+
+    def _remove(self, connection: Connection, _request: Request, name: str, _: str) -> None:
         if not self.channels.remove(name):
-            return web.Response(status=400, text="Invalid stream\n")
+            raise Refusal(400, "Invalid stream\n")
         log.info("relay.channel_removed", channel=name)
-        return web.Response()
+        connection.reply(200)
 
-    async def _next(self, request: web.Request) -> web.StreamResponse:
-        channel = self.channels.get(request.match_info["name"])
-        if channel is None:
-            return web.Response(status=404, text=_NO_CHANNEL)
-        return web.Response(text=str(channel.latest), headers={"Lp-Trickle-Latest": str(channel.latest)})
-
-    async def _close_segment(self, request: web.Request) -> web.StreamResponse:
-        channel = self.channels.get(request.match_info["name"])
-        if channel is None:
-            return web.Response(status=404, text=_NO_CHANNEL)
-        seq = _parse_seq(request, lowest=0)
-        if seq is None:
-            return _invalid_seq()
-        segment = channel.find(seq)
+    def _close_segment(self, connection: Connection, _: Request, name: str, seq_text: str) -> None:
+        channel = self._find(name)
+        segment = channel.find(_parse_seq(seq_text, lowest=0))
         if segment is None:
-            return web.Response(status=400, text="Nonexistent segment\n")
+            raise Refusal(400, "Nonexistent segment\n")
         segment.close()
-        return web.Response()
+        connection.reply(200)
 
-    async def _read(self, request: web.Request) -> web.StreamResponse:
-        channel = self.channels.get(request.match_info["name"])
-        if channel is None:
-            return web.Response(status=404, text=_NO_CHANNEL)
-        seq = _parse_seq(request, lowest=-2)
-        if seq is None:
-            return _invalid_seq()
+    def _read(self, connection: Connection, request: Request, name: str, seq_text: str) -> None:
+        channel = self._find(name)
+        if seq_text == "next":
+            connection.reply(200, str(channel.latest), [("Lp-Trickle-Latest", str(channel.latest))])
+            return
+        seq = _parse_seq(seq_text, lowest=-2)
         found = channel.for_read(seq)
         if found is None:
-            headers = {"Lp-Trickle-Latest": str(channel.latest), "Lp-Trickle-Seq": str(seq)}
-            return web.Response(status=_STATUS_NO_SEGMENT, reason="status code 470", text=_NO_SEGMENT, headers=headers)
-        segment, latest = found
-        while not segment.chunks and not segment.closed:
-            await segment.wait()
-        headers = {"Lp-Trickle-Seq": str(segment.seq)}
-        if not segment.chunks:
-            headers["Lp-Trickle-Latest"] = str(channel.latest)
-            return web.Response(headers=headers | (_CLOSED if channel.closed else {}))
-        if latest != segment.seq:
-            headers["Lp-Trickle-Latest"] = str(latest)
-        if channel.content_type:
-            headers["Content-Type"] = channel.content_type
-        # The head is not sent here: aiohttp holds it back for the first write, which follows at once.
-        response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
-        if request.method != "HEAD":
-            await _send(segment, response)
-        return response
+            fields = [("Lp-Trickle-Latest", str(channel.latest)), ("Lp-Trickle-Seq", str(seq))]
+            raise Refusal(STATUS_NO_SEGMENT, "Entry not found", fields)
+        Delivery(
+            connection, channel, found, self.limits, chunked=request.is_http11, head=request.method == "HEAD"
+        ).start()
 
-    async def _write(self, request: web.Request) -> web.StreamResponse:
-        seq = _parse_seq(request, lowest=-1)
-        if seq is None:
-            return _invalid_seq()
-        channel = self._find_or_create(request, request.headers.get("Content-Type", ""))
-        if isinstance(channel, web.Response):
-            return channel
+    def _write(self, connection: Connection, request: Request, name: str, seq_text: str) -> None:
+        if self.channels.get(name) is None:
+            self._check_may_create(name)
+        seq = _parse_seq(seq_text, lowest=-1)
+        if (request.length or 0) > self.limits.max_segment_bytes:
+            raise over("max_segment_bytes", f"a segment may have {self.limits.max_segment_bytes} bytes", 413)
+        channel = self._find_or_create(name, request.headers.get("content-type", ""))
+        if seq == -1:
+            seq = _parse_seq(str(channel.latest), lowest=0)
         segment = channel.for_write(seq)
-        if "Lp-Trickle-Reset" in request.headers:
-            channel.close_before(segment.seq)
-        segment.writers += 1
-        complete = False
-        try:
-            response = await self._take_body(request, channel, segment)
-            complete = True
-            return response
-        except (web.RequestPayloadError, ConnectionError):
-            return _last_reply(500, "Server error\n")
-        finally:
-            segment.writers -= 1
-            if not complete and not segment.closed:
-                self._give_grace(channel, segment)
+        if "lp-trickle-reset" in request.headers:
+            channel.close_before(seq)
+        if request.expects_continue:
+            connection.send(CONTINUE)
+        Intake(connection, channel, segment, self.limits, self.channels.memory, abandoned=self._give_grace).start(
+            request
+        )
 
-    async def _take_body(self, request: web.Request, channel: Channel, segment: Segment) -> web.Response:
-        data = await self._first_bytes(request, segment)
-        size = 0
-        while data and not segment.closed:
-            size += len(data)
-            reason = self._over_limit(channel, segment, len(data))
-            if reason:
-                segment.close()
-                log.warning("relay.segment_refused", channel=channel.name, seq=segment.seq, reason=reason)
-                return _last_reply(413, reason)
-            channel.append(segment, data, time.monotonic())
-            data = await request.content.readany()
-        headers = {"Lp-Trickle-Seq": str(segment.seq)} | (_CLOSED if channel.closed else {})
-        if data is None or data:
-            return _last_reply(200, "", headers)
-        channel.finish(segment, time.monotonic())
-        return web.Response(headers=headers) if size else _last_reply(200, "", headers)
+    def _find(self, name: str) -> Channel:
+        channel = self.channels.get(name)
+        if channel is None:
+            raise Refusal(404, _NO_CHANNEL)
+        return channel
 
-    async def _first_bytes(self, request: web.Request, segment: Segment) -> bytes | None:
-        """The first bytes of a body that may be long in coming, b"" if it has none; None once the segment is closed.
+    def _find_or_create(self, name: str, content_type: str) -> Channel:
+        known = self.channels.get(name)
+        if known is not None:
+            return known
+        self._check_may_create(name)
+        channel = self.channels.create(name, self._section.channels.get(name, content_type), time.monotonic())
+        if channel is None:
+            raise over("max_channels", f"there may be {self.limits.max_channels} channels at once", 503)
+        log.info("relay.channel_created", channel=name, content_type=channel.content_type)
+        return channel
 
-        Meanwhile the client is told `100 Continue` now and then, so that it and what is between us see a live exchange.
-        """
-        reading = asyncio.ensure_future(request.content.readany())
-        closing = asyncio.ensure_future(segment.wait_closed())
-        interval = self.limits.interim_interval_s
-        try:
-            while not segment.closed:
-                await asyncio.wait({reading, closing}, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
-                if reading.done():
-                    return reading.result()
-                if not closing.done():
-                    _send_continue(request)
-            return None
-        finally:
-            reading.cancel()
-            closing.cancel()
-            # The body has one reader at a time, and aiohttp will read on after us.
-            await asyncio.wait({reading, closing})
-
-    def _over_limit(self, channel: Channel, segment: Segment, more: int) -> str:
-        if segment.size + more > self.limits.max_segment_bytes:
-            return f"a segment may have {self.limits.max_segment_bytes} bytes\n"
-        if channel.size + more > self.limits.max_channel_bytes:
-            return f"a channel's segments may have {self.limits.max_channel_bytes} bytes together\n"
-        return ""
+    def _check_may_create(self, name: str) -> None:
+        if not self._section.autocreate and name not in self._section.channels:
+            raise Refusal(404, _NO_CHANNEL, last=True)
 
     def _give_grace(self, channel: Channel, segment: Segment) -> None:
         """After a broken POST: leave the segment open for another one to go on with it, then close it."""
-        log.warning("relay.post_broken", channel=channel.name, seq=segment.seq, bytes=segment.size)
 
         def expire() -> None:
             self._graces.discard(grace)
-            # One without bytes holds nothing up: its readers wait at the leading edge, and it can still be written.
-            if segment.chunks and not segment.writers:
+            if not segment.writers:
                 segment.close()
 
         grace = asyncio.get_running_loop().call_later(self.limits.broken_post_grace_s, expire)
         self._graces.add(grace)
 
-    def _find_or_create(self, request: web.Request, content_type: str) -> Channel | web.Response:
-        name = request.match_info["name"]
-        channel = self.channels.get(name)
-        if channel is not None:
-            return channel
-        if not self._autocreate:
-            return _last_reply(404, _NO_CHANNEL)
-        channel = self.channels.create(name, content_type, time.monotonic())
-        if channel is None:
-            return _last_reply(503, f"more than {self.limits.max_channels} channels\n")
-        log.info("relay.channel_created", channel=name, content_type=content_type)
-        return channel
-
 
 class RunningServer:
     """A relay that listens. Made by `serve`."""
 
-    def __init__(self, server: TrickleServer, runner: web.AppRunner, port: int) -> None:
-        self.trickle = server
-        self.port = port
-        self._runner = runner
+    def __init__(self, trickle: TrickleServer, servers: Sequence[asyncio.Server]) -> None:
+        self.trickle = trickle
+        self.ports: list[int] = [listener.getsockname()[1] for server in servers for listener in server.sockets]
+        self.port = self.ports[0]
+        self._servers = servers
+        self._chores = [asyncio.create_task(trickle.sweep()), asyncio.create_task(trickle.check())]
 
     async def close(self) -> None:
         """End every stream and stop listening."""
+        for server in self._servers:
+            server.close()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         self.trickle.close()
-        # One turn of the loop, so that whoever waited is answered before connections are closed.
-        await asyncio.sleep(0)
-        await self._runner.cleanup()
+        for connection in list(self.trickle.connections):
+            connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.trickle.empty.wait()
+        for connection in list(self.trickle.connections):
+            connection.abort()
+        await self.trickle.empty.wait()
 
 
 async def serve(
-    host: str,
-    port: int,
-    *,
-    limits: RelayLimits | None = None,
-    autocreate: bool = True,
-    base_path: str = "/",
-    ssl_context: ssl.SSLContext | None = None,
+    host: str, port: int, *, base_path: str = "/", ssl_context: ssl.SSLContext | None = None, **section: Any
 ) -> RunningServer:
-    """Listen; port 0 takes a free one, see `RunningServer.port`. Raises OSError if the address cannot be had."""
+    """Listen; port 0 takes a free one, see `RunningServer.port`. `section` are keys of the topology's relay section.
+
+    Raises OSError if the address cannot be had.
+    """
     listener = socket.create_server((host, port), backlog=_BACKLOG)
-    return await serve_on(listener, limits=limits, autocreate=autocreate, base_path=base_path, ssl_context=ssl_context)
+    try:
+        return await serve_on([listener], Relay(**section), base_path=base_path, ssl_context=ssl_context)
+    except BaseException:
+        listener.close()
+        raise
 
 
 async def serve_on(
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
+    section: Relay,
     *,
-    limits: RelayLimits | None = None,
-    autocreate: bool = True,
     base_path: str = "/",
     ssl_context: ssl.SSLContext | None = None,
 ) -> RunningServer:
-    """Serve on a socket that listens already, such as one that a supervisor keeps open while its relay restarts."""
-    server = TrickleServer(limits or RelayLimits(), autocreate=autocreate)
-    # A waiting GET whose client went away must not wait on, hence the cancellation.
-    runner = web.AppRunner(
-        _build_app(server, base_path),
-        access_log=None,
-        handler_cancellation=True,
-        lingering_time=_LINGER_S,
-        read_bufsize=_READ_BUFFER_BYTES,
-        auto_decompress=False,
-        shutdown_timeout=1.0,
-    )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener, ssl_context=ssl_context, backlog=_BACKLOG).start()
-    except BaseException:
-        await runner.cleanup()
-        raise
-    return RunningServer(server, runner, listener.getsockname()[1])
+    """Serve on sockets that listen already, such as those that a launcher keeps open while its relay restarts.
+
+    All of them lead to the same channels. Raises TokenMissing.
+    """
+    trickle = TrickleServer(section, base_path)
+    loop = asyncio.get_running_loop()
+    servers = [
+        await loop.create_server(lambda: Connection(trickle), sock=listener, ssl=ssl_context, backlog=_BACKLOG)
+        for listener in listeners
+    ]
+    return RunningServer(trickle, servers)
 
 
-def _build_app(server: TrickleServer, base_path: str) -> web.Application:
-    app = web.Application()
-    app.add_routes(server.routes(base_path))
-
-    async def sweeping(_: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(server.sweep())
-        yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    app.cleanup_ctx.append(sweeping)
-    return app
-
-
-async def _send(segment: Segment, response: web.StreamResponse) -> None:
-    """Everything the segment has and will have. Pieces that wait are sent together, a new one at once."""
-    position = 0
-    while True:
-        while position < len(segment.chunks):
-            first = position
-            size = 0
-            while position < len(segment.chunks) and (position == first or size < _JOIN_BYTES):
-                size += len(segment.chunks[position])
-                position += 1
-            chunks = segment.chunks[first:position]
-            await response.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        if segment.closed:
-            return
-        await segment.wait()
-
-
-def _send_continue(request: web.Request) -> None:
-    if request.transport is not None and request.version >= (1, 1):
-        request.transport.write(_CONTINUE)
-
-
-def _parse_seq(request: web.Request, *, lowest: int) -> int | None:
-    text = request.match_info["seq"]
-    if not _SEQ.fullmatch(text):
-        return None
-    seq = int(text)
-    return seq if seq >= lowest else None
-
-
-def _invalid_seq() -> web.Response:
-    return _last_reply(400, "Invalid idx\n")
-
-
-def _last_reply(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
-    """A reply after which the connection is closed, because the rest of a request's body is of no interest."""
-    response = web.Response(status=status, text=text or None, headers=headers)
-    response.force_close()
-    return response
+def _parse_seq(text: str, *, lowest: int) -> int:
+    """What Go's strconv.Atoi takes; Python's int() would take more. Raises Refusal."""
+    digits = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
+    if digits.isascii() and digits.isdigit() and len(digits.lstrip("0")) <= len(str(MAX_SEQ)):
+        seq = int(digits.lstrip("0") or "0") * (-1 if text.startswith("-") else 1)
+        if lowest <= seq <= MAX_SEQ:
+            return seq
+    raise Refusal(400, "Invalid idx\n", last=True)

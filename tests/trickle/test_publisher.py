@@ -227,8 +227,10 @@ async def test_a_preconnect_released_at_the_end_of_the_channel_is_channel_gone(r
 
 async def test_what_the_server_never_got_is_sent_again(relay: RunningServer) -> None:
     async with proxy(relay.port) as between, TricklePublisher(url(between.port)) as publisher:
+        async with await publisher.next() as before:
+            await before.write(b"before")
         segment = await publisher.next()
-        await until(lambda: relay.trickle.channels.get("a") and relay.trickle.channels.get("a").find(0))
+        await until(lambda: relay.trickle.channels.get("a").find(1))
         between.swallow = True
         await segment.write(b"first ")
         await asyncio.sleep(0.02)
@@ -238,7 +240,22 @@ async def test_what_the_server_never_got_is_sent_again(relay: RunningServer) -> 
         await segment.write(b"second")
         await segment.close()
 
-        assert content(relay, 0) == b"first second"
+        assert content(relay, 1) == b"first second"
+
+
+async def test_a_server_that_died_and_began_anew_is_not_sent_again_what_readers_have_had(relay: RunningServer) -> None:
+    async with proxy(relay.port) as between, TricklePublisher(url(between.port)) as publisher:
+        segment = await publisher.next()
+        await segment.write(b"first ")
+        await until(lambda: relay.trickle.channels.get("a") and content(relay, 0))
+        between.cut()
+        relay.trickle.channels.remove("a")
+        relay.trickle.create_channel("a", "video/MP2T")
+        await asyncio.sleep(0.02)
+        with pytest.raises(TrickleConnectionError):
+            await segment.write(b"second")
+
+        assert not relay.trickle.channels.get("a").find(0)
 
 
 async def test_what_the_server_got_in_part_is_not_sent_again_but_raises(relay: RunningServer) -> None:

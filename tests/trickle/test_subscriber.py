@@ -91,6 +91,23 @@ async def test_a_channel_that_vanishes_after_data_is_the_end_of_the_stream(relay
         assert await subscriber.next() is None
 
 
+async def test_a_channel_that_vanishes_with_the_connection_is_gone_and_may_begin_anew(relay: RunningServer) -> None:
+    for seq in range(3):
+        write(relay, seq, b"old")
+    async with proxy(relay.port) as between, TrickleSubscriber(url(between.port), 2) as subscriber:
+        assert await whole(await subscriber.next()) == b"old"
+        await until(lambda: relay.trickle.channels.get("a").find(3))
+        between.cut()
+        relay.trickle.channels.remove("a")
+
+        with pytest.raises(ChannelGone):
+            await subscriber.next()
+        write(relay, 0, b"new")
+        segment = await subscriber.next()
+        assert (segment.seq(), segment.discontinuity) == (0, True)
+        assert await whole(segment) == b"new"
+
+
 async def test_a_reader_that_fell_behind_jumps_forward_and_says_so(relay: RunningServer) -> None:
     async with Scripted() as server, TrickleSubscriber(url(server.port), 3) as subscriber:
         reading = asyncio.create_task(subscriber.next())
