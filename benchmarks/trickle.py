@@ -1,0 +1,149 @@
+"""What our trickle client does and costs on our relay, against pytrickle on the same relay, in the same run.
+
+`python -m benchmarks.trickle [--quick] [--rounds N] [--clients C ...] [--json FILE]`
+
+Publisher and readers of each client are processes of their own, pytrickle's under its own interpreter (`make test`
+installs it; without it only ours is measured). They write the same chunks and segments at the same paces, and each is
+used as its own pipeline uses it: ours as `TrickleSink` does, pytrickle as its StreamProcessor. Clients take turns in
+every round, another first each time, after a job that warms them up; of latencies the first fifth of a job does not
+count. What is shown are medians over the rounds, so that a noisy moment hits all alike.
+
+Nothing in trickle holds a publisher back for its readers, and a channel keeps five segments: who reads small segments
+back to back more slowly than they are written misses some. pytrickle's writer waits for nothing at all: up to 350 MB
+may stand in its publisher.
+"""
+
+import argparse
+import os
+import platform
+import sys
+from collections import defaultdict
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from benchmarks.trickle_peers.catalogue import CLIENTS, Entry
+from benchmarks.trickle_peers.figures import Figure, Figures, figure, goals, over_rounds
+from benchmarks.trickle_peers.job import Job
+from benchmarks.trickle_peers.processes import Ends, RelayProcess
+from benchmarks.trickle_peers.report import figure_table, goal_table
+
+CHUNKS_PER_SECOND = 60
+LIVE_CHUNK_BYTES = 2_000_000 // 8 // CHUNKS_PER_SECOND
+"""A live stream of 2 Mbit/s."""
+
+SATURATING_CHUNK_BYTES = 32 * 1024
+SMALL_SEGMENT_BYTES = 10_000
+READERS = 100
+WARM_UP = Job(segments=5, chunks=50, chunk_bytes=SATURATING_CHUNK_BYTES)
+"""Done once by every client before anything counts."""
+
+VERSIONED = ("msgspec", "h11")
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """How much a run takes. Segments of the saturating job are megabytes long, and five: all that a channel keeps, so
+    that no reader can fall out of it."""
+
+    rounds: int
+    saturating_chunks: int
+    paced_chunks: int
+    switches: int
+    segments: int
+    fan_out_seconds: int
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        live, rate = LIVE_CHUNK_BYTES, CHUNKS_PER_SECOND
+        return {
+            "saturating": Job(5, self.saturating_chunks, SATURATING_CHUNK_BYTES),
+            "paced": Job(1, self.paced_chunks, live, rate),
+            "switches": Job(self.switches, 3, live, rate),
+            "segments": Job(self.segments, 1, SMALL_SEGMENT_BYTES),
+            "fan-out": Job(self.fan_out_seconds, CHUNKS_PER_SECOND, live, rate, READERS),
+        }
+
+
+FULL = Effort(3, saturating_chunks=2048, paced_chunks=360, switches=100, segments=500, fan_out_seconds=5)
+QUICK = Effort(1, saturating_chunks=512, paced_chunks=120, switches=40, segments=300, fan_out_seconds=2)
+
+
+def main() -> None:
+    options = _options()
+    effort = QUICK if options.quick else FULL
+    effort = msgspec.structs.replace(effort, rounds=options.rounds or effort.rounds)
+    entries = {name: CLIENTS[name] for name in options.clients}
+    for name in [name for name, entry in entries.items() if not entry.installed]:
+        print(f"{name}: not installed, left out", file=sys.stderr)
+        del entries[name]
+    load = os.getloadavg()[0]  # Before the run, which makes a load of its own.
+    figures, versions = measure(entries, effort)
+    _report(figures, effort, _machine(load, versions), options)
+
+
+def measure(entries: dict[str, Entry], effort: Effort) -> tuple[Figures, dict[str, str]]:
+    """The figures by client and job, and the versions of what was measured."""
+    rounds = defaultdict[tuple[str, str], list[Figure]](list)
+    versions: dict[str, str] = {name: metadata.version(name) for name in VERSIONED}
+    with ExitStack() as stack:
+        relay = stack.enter_context(RelayProcess())
+        ends = {name: stack.enter_context(Ends(entry)) for name, entry in entries.items()}
+        for end in ends.values():
+            versions |= end.versions
+            end.carry(WARM_UP, relay)
+        for turn in range(effort.rounds):
+            order = _rotated(list(ends), turn)
+            for job_name, job in effort.jobs.items():
+                print(f"round {turn + 1} of {effort.rounds}, {job_name}", file=sys.stderr)
+                for client in order:
+                    rounds[client, job_name].append(figure(job, ends[client].carry(job, relay)))
+    return {(client, job): over_rounds(rounds[client, job]) for client in ends for job in effort.jobs}, versions
+
+
+def _rotated(names: list[str], places: int) -> list[str]:
+    first = places % len(names) if names else 0
+    return names[first:] + names[:first]
+
+
+def _report(figures: Figures, effort: Effort, machine: str, options: argparse.Namespace) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    met = list(goals(figures, effort.segments))
+    console.print(figure_table(figures, effort.jobs, effort.rounds), goal_table(met), machine, sep="\n")
+    if options.json:
+        asdict = msgspec.structs.asdict
+        everything: dict[str, Any] = {
+            "machine": machine,
+            "figures": [{"client": client, "job": job} | asdict(value) for (client, job), value in figures.items()],
+            "goals": [asdict(goal) | {"met": goal.met} for goal in met],
+        }
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(everything)))
+
+
+def _machine(load: float, versions: dict[str, str]) -> str:
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"{_cpu_model()}, {os.cpu_count()} cores, load {load:.1f}, {platform.platform()}, "
+        f"Python {platform.python_version()}, {named}"
+    )
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one short round: under 40 seconds, and rougher")
+    parser.add_argument("--rounds", type=int, help=f"repetitions (default {FULL.rounds}, {QUICK.rounds} with --quick)")
+    parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=list(CLIENTS), help="only these")
+    parser.add_argument("--json", type=Path, help="write all figures there too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
