@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from pipeline.wiring import PortInUse, Wiring
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+"""Ctrl-C before there was anything to drain."""
 
 SUMMARY_WIDTH = 120
 """Columns of the summary where there is no terminal to ask."""
@@ -38,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except (TopologyFileError, AlreadyRunning, NotRunning, PortInUse) as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
@@ -85,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     topology = _with_input(_load(options), options.input)
+    if options.summary:
+        options.summary.touch()  # A place that cannot be written to is better known now than after the run.
     console = Console(stderr=True)
     with RunDir(topology.name) as run_dir:
         wiring = Wiring(topology, run_dir)
@@ -155,8 +162,12 @@ def _look(options: argparse.Namespace, once: Callable[[Status], Any], draw: Call
 
 
 def _health(options: argparse.Namespace) -> int:
-    with ControlLine(control_endpoint(options.name)) as launcher:
-        status = launcher.status()
+    try:
+        with ControlLine(control_endpoint(options.name)) as launcher:
+            status = launcher.status()
+    except NotRunning as error:
+        print(error)
+        return EXIT_FAILED
     print(": ".join([status.state, *status.reasons]))
     return EXIT_OK if status.healthy else EXIT_FAILED
 

@@ -1,14 +1,11 @@
-"""From a source to the encoded link: a trickle channel that may not be there yet, or a file as fast as decode takes it.
+"""From a trickle channel, which may not be there yet, to the encoded link. `file_ingest` does the same with a file.
 
 What it hands on are bytes of numbered segments; it never looks into them.
 """
 
 import asyncio
 
-import zmq
-
 from pipeline.encoded_link import NO_SEGMENT, EncodedWriter
-from pipeline.media.file_source import TsFileSource
 from pipeline.memory.stage_stats import Word
 from pipeline.trickle.errors import ChannelGone, TrickleError
 from pipeline.trickle.subscriber import SegmentReader, TrickleSubscriber
@@ -17,6 +14,10 @@ from pipeline.worker import Worker
 CHUNK_BYTES = 64 * 1024
 RETRY_SECONDS = 0.25
 """How often an absent channel is asked for; the protocol has no way to be told."""
+
+GONE_SECONDS = 10.0
+"""A channel that was read from, and is absent for so long, has ended while nobody could say so: ingress was being
+restarted, or the server was."""
 
 CURRENT_SEGMENT = -2
 """Trickle's name for the segment being written."""
@@ -33,6 +34,9 @@ class TrickleIngest:
         self._worker = worker
         self._stats = worker.stats
         self._numbers = _LinkNumbers(link)
+        self._waiting_for = ""
+        self._gap = False
+        self._gone_since: float | None = None
         self._room = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,32 +62,42 @@ class TrickleIngest:
             loop.remove_reader(fd)
 
     async def _subscribe_until_end(self) -> None:
-        waiting_for = ""
-        while True:
-            try:
-                await self._subscribe()
-                return
-            except ChannelGone:
-                waiting_for = self._say_waiting("waiting_for_source", waiting_for)
-            except TrickleError as error:
-                waiting_for = self._say_waiting("source_unreachable", waiting_for, problem=str(error))
+        while not await self._subscribe():  # noqa: ASYNC110 - nobody tells when a channel comes
             await asyncio.sleep(RETRY_SECONDS)
-
-    def _say_waiting(self, event: str, said: str, **fields: str) -> str:
-        if event != said:
-            self._worker.info(event, url=self._url, **fields)
-        return event
-
-    async def _subscribe(self) -> None:
-        """Read the channel to its end. Raises TrickleError."""
-        async with TrickleSubscriber(self._url, self._numbers.next_channel_seq()) as subscriber:
-            while (segment := await subscriber.next()) is not None:
-                await self._read(segment)
         self._worker.info("source_ended", url=self._url)
+
+    async def _subscribe(self) -> bool:
+        """Read the channel as far as it goes. Returns whether that was the end of the stream."""
+        try:
+            async with TrickleSubscriber(self._url, self._numbers.next_channel_seq()) as subscriber:
+                while (segment := await subscriber.next()) is not None:
+                    await self._read(segment)
+        except ChannelGone:
+            self._say_waiting("waiting_for_source")
+            return self._is_gone_for_good()
+        except TrickleError as error:
+            self._say_waiting("source_unreachable", problem=str(error))
+            return False
+        return True
+
+    def _say_waiting(self, event: str, **fields: str) -> None:
+        if event != self._waiting_for:
+            self._worker.info(event, url=self._url, **fields)
+        self._waiting_for = event
+
+    def _is_gone_for_good(self) -> bool:
+        if not self._numbers.begun:
+            return False
+        self._numbers.begin_anew()
+        self._gap = True
+        now = asyncio.get_running_loop().time()
+        self._gone_since = self._gone_since or now
+        return now - self._gone_since > GONE_SECONDS
 
     async def _read(self, segment: SegmentReader) -> None:
         number = self._numbers.link_number(segment.seq())
-        offset, gap = 0, segment.discontinuity
+        offset, gap = 0, segment.discontinuity or self._gap
+        self._waiting_for, self._gap, self._gone_since = "", False, None
         if not self._stats[Word.UNITS_IN]:
             self._worker.info("first_segment", url=self._url, seq=segment.seq())
         async with segment:
@@ -124,10 +138,20 @@ class _LinkNumbers:
         self._link = link
         self._last = link.cursor.segment
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was read, by this process or by one before it."""
+        return self._last != NO_SEGMENT
+
+    def begin_anew(self) -> None:
+        """The channel is gone: if it comes again it starts from 0. Two on, since decode may have begun to read the
+        segment after the one that a predecessor's death left it in."""
+        self._link.cursor.base = self._last + 2
+
     def next_channel_seq(self) -> int:
-        """What to subscribe to: the segment that decode is in, or the current one at the very start."""
-        at = self._link.cursor.segment
-        return CURRENT_SEGMENT if at == NO_SEGMENT else at - self._link.cursor.base
+        """What to subscribe to: the segment that was being read (at first that which decode is in), or the current one
+        at the very start."""
+        return max(0, self._last - self._link.cursor.base) if self.begun else CURRENT_SEGMENT
 
     def link_number(self, seq: int) -> int:
         number = seq + self._link.cursor.base
@@ -136,35 +160,3 @@ class _LinkNumbers:
             number = self._last + 1
         self._last = number
         return number
-
-
-def ingest_file(path: str, link: EncodedWriter, worker: Worker) -> None:
-    """Write a media file to `link` as MPEG-TS, never more than the link's bound ahead of decode. Goes on at the segment
-    that decode is in. Raises MediaFileError for a file that cannot be used."""
-    segment = offset = 0
-    for chunk in TsFileSource(path, start_segment=max(0, link.cursor.segment)):
-        while link.full and not worker.draining:
-            _attend_when_heard(link, worker)
-        if worker.draining:
-            break
-        if chunk.segment_index != segment:
-            segment, offset = chunk.segment_index, 0
-        link.write(segment, offset, chunk.data, last=chunk.last)
-        link.attend()
-        offset += len(chunk.data)
-        worker.stats.add(Word.BYTES_IN, len(chunk.data))
-        if chunk.last:
-            worker.stats.add(Word.UNITS_IN)
-            worker.stats.out()
-    link.end()
-    while not (link.drained or worker.abandoned):
-        _attend_when_heard(link, worker)
-
-
-def _attend_when_heard(link: EncodedWriter, worker: Worker) -> None:
-    poller = zmq.Poller()
-    poller.register(link.socket, zmq.POLLIN)
-    poller.register(worker.wake_fd, zmq.POLLIN)
-    poller.poll(FULL_POLL_MS)
-    worker.clear_wake()
-    link.attend()

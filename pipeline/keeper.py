@@ -5,6 +5,7 @@ When to stop, and what people are told, is the supervisor's.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -24,6 +25,10 @@ from pipeline.worker import EXIT_REFUSED
 
 STAND_IN = "passthrough"
 """The worker that passes frames through while inference is away."""
+
+LAST_WORDS_MS = 50
+
+_NOT_A_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)
 
 Level = Literal["info", "warning", "error"]
 
@@ -87,7 +92,7 @@ class Keeper:
             return
         match message:
             case Ready():
-                life.ready = stage.was_ready = True
+                life.ready = True
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
                 if stage.takes_turns:
@@ -106,6 +111,9 @@ class Keeper:
             for life in list(stage.lives):
                 if life.process.pidfd in dead:
                     hear()
+                    if not life.finished and life.process.left_well():
+                        self._switchboard.socket.poll(LAST_WORDS_MS)  # They may still be on their way.
+                        hear()
                     if life in stage.lives:
                         self._bury(stage, life)
 
@@ -130,7 +138,8 @@ class Keeper:
         now_ns = time.monotonic_ns()
         for stage in self.stages.values():
             for life in stage.lives:
-                if guilt := life.hang(stage.limits, now_ns):
+                if life.guilt is None and (guilt := life.hang(stage.limits, now_ns)):
+                    life.guilt = guilt
                     self._announce("error", stage.name, "hanging", pid=life.process.pid, reason=guilt)
                     life.process.kill()
 
@@ -151,7 +160,7 @@ class Keeper:
         self._announce("info", stage.name, "restart_requested", state=stage.state)
         stage.forgive()
         for life in stage.lives:
-            if life is stage.active or not life.ready or spares_too:
+            if not life.stands_in and (life is stage.active or not life.ready or spares_too):
                 life.asked_for = True
                 life.process.kill()
 
@@ -167,12 +176,9 @@ class Keeper:
         """End whatever still lives, strays that left their stage's group too, and take back what it held."""
         for stage in self.stages.values():
             for life in list(stage.lives):
-                was_active = life is stage.active
-                life.process.kill()
-                self._let_go(stage, life)
-                if was_active:
-                    self._wiring.reclaim(stage.name)
+                if life is stage.active:
                     stage.outcome, stage.reason = FAILED, "killed: it did not stop in time"
+                self._end(stage, life)
         for stray in psutil.Process().children(recursive=True):
             if stray.pid not in self._wiring.helper_pids:
                 with contextlib.suppress(psutil.Error):
@@ -203,8 +209,7 @@ class Keeper:
         try:
             process = StageProcess(boot, worker, self._wiring.inherited_fds(boot))
         except OSError as error:
-            python = boot.spec.python if boot.spec else None
-            self._fail(stage, f"cannot start {python or 'python'}: {error.strerror}; see stages.{stage.name}.python")
+            self._could_not_start(stage, boot.spec.python if boot.spec else None, error)
             return
         life = Life(process, stats, _identity(stage.name, stage.incarnation), stands_in=stands_in)
         stage.lives.append(life)
@@ -213,6 +218,16 @@ class Keeper:
         self._poller.register(process.pidfd, zmq.POLLIN)
         self._poller.register(process.output_fd, zmq.POLLIN)
         self._announce("info", stage.name, "started", pid=process.pid, incarnation=stage.incarnation, role=_role(life))
+
+    def _could_not_start(self, stage: SupervisedStage, python: str | None, error: OSError) -> None:
+        """An interpreter that is not there is a mistake in the topology; whatever else the system lacks may pass."""
+        if python is not None and error.errno in _NOT_A_PROGRAM:
+            reason = f"cannot start {python}: {error.strerror}; see stages.{stage.name}.python"
+            stage.refused = stage.is_new
+            self._give_up(stage, reason)
+        else:
+            self._announce("error", stage.name, "not_started", reason=str(error.strerror))
+            self._schedule_restart(stage, f"cannot be started: {error.strerror}")
 
     def _take_turns(self, stage: SupervisedStage) -> None:
         """See that the best process that is ready has the links."""
@@ -223,9 +238,7 @@ class Keeper:
             if not stage.active.stands_in or best.stands_in or self.stopping:
                 return
             self._announce("info", stage.name, "stands_down", pid=stage.active.process.pid)
-            stage.active.process.kill()
-            self._let_go(stage, stage.active)
-            self._wiring.reclaim(stage.name)
+            self._end(stage, stage.active)
         stage.active = best
         self._switchboard.send(best.identity, Activate())
         self._announce("info", stage.name, "active", pid=best.process.pid, role=_role(best))
@@ -234,32 +247,34 @@ class Keeper:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""
         was_active = life is stage.active
         code, last = self._let_go(stage, life)
-        if life.finished and was_active:  # Everything was handed on; how it left after that loses nothing.
+        has_ended = life.finished and (self.stopping or not stage.is_service)  # Services end with the pipeline.
+        if has_ended and was_active:  # Everything was handed on; how it left after that loses nothing.
             self._finish(stage, code)
             return
         reclaimed: dict[str, int] = {}
         if was_active:
-            reclaimed = self._wiring.reclaim(stage.name)
+            reclaimed = self._wiring.reclaim(stage.name, to_blame=not life.asked_for)
             if stage.takes_turns:
                 self._take_turns(stage)
             self._tell_neighbours(stage)
-        self._announce("error", stage.name, "died", how=_how(code), role=_role(life), last_line=last, **reclaimed)
-        if life.refusal is not None or code == EXIT_REFUSED:
-            stage.refused = not stage.mains and not stage.was_ready
-            self._give_up(stage, life.refusal or last)
-        elif self.stopping:
-            self._give_up(stage, f"died while draining: {_how(code)}")
-        elif life.asked_for:
+        how = _how(code) + (f" ({life.guilt})" if life.guilt else "")
+        stage.last_death = how
+        self._announce("error", stage.name, "died", how=how, role=_role(life), last_line=last, **reclaimed)
+        if life.asked_for and not self.stopping:
             stage.restarts += 1
+        elif life.refusal is not None or code == EXIT_REFUSED:
+            stage.refused = stage.is_new and not life.stands_in
+            self._give_up(stage, life.refusal or last, life)
+        elif self.stopping:
+            self._give_up(stage, f"died while draining: {how}", life)
         else:
-            self._schedule_restart(stage, _how(code))
+            self._schedule_restart(stage, how, life)
 
     def _finish(self, stage: SupervisedStage, code: int) -> None:
         """The stage has handed on everything it had; those that waited to take over are not needed any more."""
         stage.outcome = stage.outcome or FINISHED
         for other in list(stage.lives):
-            other.process.kill()
-            self._let_go(stage, other)
+            self._end(stage, other)
         self._announce("info", stage.name, "finished", how=_how(code) if code else "")
 
     def _let_go(self, stage: SupervisedStage, life: Life) -> tuple[int, str]:
@@ -273,21 +288,37 @@ class Keeper:
         process.close()
         return code, process.last_lines[-1] if process.last_lines else ""
 
-    def _schedule_restart(self, stage: SupervisedStage, how: str) -> None:
+    def _end(self, stage: SupervisedStage, life: Life) -> None:
+        """Kill a process that is not to blame for anything, and take back what it held."""
+        was_active = life is stage.active
+        life.process.kill()
+        self._let_go(stage, life)
+        if was_active:
+            self._wiring.reclaim(stage.name, to_blame=False)
+
+    def _schedule_restart(self, stage: SupervisedStage, how: str, life: Life | None = None) -> None:
         now = time.monotonic()
-        backoff = stage.next_backoff(now)
+        backoff = None if stage.exhausted else stage.next_backoff(now)
         if backoff is None:
             restart = stage.restart
-            self._give_up(stage, f"{how}; {restart.max_restarts} restarts in {restart.window:g} s used up")
+            self._give_up(stage, f"{how}; {restart.max_restarts} restarts in {restart.window:g} s used up", life)
             return
         stage.restarts += 1
         stage.revive_at = now + backoff
 
-    def _give_up(self, stage: SupervisedStage, reason: str) -> None:
-        """Start no process of this stage any more. It has failed once none that could do its work is left."""
-        stage.exhausted = True
-        if not stage.mains:
-            self._fail(stage, reason)
+    def _give_up(self, stage: SupervisedStage, reason: str, life: Life | None = None) -> None:
+        """Start no process in the place of `life` any more. The stage has failed once none that could do its work is
+        left; while one is, it goes on without spares."""
+        if life is not None and life.stands_in:
+            stage.no_stand_in = True
+            self._announce("error", stage.name, "stand_in_given_up", reason=reason)
+        elif stage.active is not None and not stage.active.stands_in:
+            stage.no_spares = True
+            self._announce("error", stage.name, "spares_given_up", reason=reason)
+        else:
+            stage.exhausted = True
+            if not stage.mains:
+                self._fail(stage, reason)
 
     def _fail(self, stage: SupervisedStage, reason: str) -> None:
         stage.outcome, stage.reason = FAILED, reason

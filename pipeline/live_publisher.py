@@ -3,34 +3,49 @@
 import asyncio
 import time
 
+from pipeline import log
 from pipeline.media.file_source import TsFileSource
 from pipeline.memory.stage_stats import StageStats, Word
+from pipeline.trickle.errors import TrickleError
 from pipeline.trickle.publisher import SegmentWriter, TricklePublisher
 
 
 async def publish_live(path: str, url: str, stats: StageStats, stopping: asyncio.Event) -> None:
     """Publish `path` from its start, every access unit when it is due, and end the channel after the last.
 
-    Raises MediaFileError for a file that cannot be used, TrickleError when the channel cannot be written.
+    When the connection is lost, so is the rest of the segment; the next one tries again, in a new channel if the server
+    has lost its own. Raises MediaFileError for a file that cannot be used, TrickleError when the channel cannot be
+    written at the very start.
     """
     source = TsFileSource(path)
     async with TricklePublisher(url) as publisher:
         await publisher.create()
         await publisher.resume()
         writer: SegmentWriter | None = None
+        lost = -1
         began = time.monotonic()
         for chunk in source:
             if await _stopped_before(began + chunk.pts_seconds, stopping):
                 break
-            if writer is None:
-                writer = await publisher.next()
-                stats.add(Word.UNITS_IN)
-            await writer.write(chunk.data)
-            stats.add(Word.BYTES_OUT, len(chunk.data))
-            if chunk.last:
-                await writer.close()
-                stats.out()
-                writer = None
+            if chunk.segment_index == lost:
+                continue
+            try:
+                if writer is None:
+                    if lost >= 0:
+                        await publisher.resume()
+                        lost = -1
+                    writer = await publisher.next()
+                    stats.add(Word.UNITS_IN)
+                await writer.write(chunk.data)
+                stats.add(Word.BYTES_OUT, len(chunk.data))
+                if chunk.last:
+                    await writer.close()
+                    stats.out()
+                    writer = None
+            except TrickleError as error:
+                writer, lost = None, chunk.segment_index
+                stats.add(Word.SEGMENTS_LOST)
+                log.warning("publisher.segment_lost", url=url, segment=lost, error=error)
 
 
 async def _stopped_before(due: float, stopping: asyncio.Event) -> bool:

@@ -80,6 +80,10 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     relay_url: str | None = None
     api_url: str | None = None
     listen_fd: int | None = None
+    media_fds: tuple[int, ...] = ()
+    """More listening sockets of the relay's."""
+    relay: topology.Relay | None = None
+    """The relay's section, for the relay alone: it holds the tokens."""
     encoded: EncodedBoot | None = None
     input: LinkBoot | None = None
     output: LinkBoot | None = None
@@ -239,7 +243,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     """One stage. `pid` and `uptime_s` are those of its active process; counters and usage those of all its processes.
     `rate_in` and `rate_out` are units a second of late.
     `latency_ms` are p50 and p95 from a frame's arrival at the stage to its being handed on. `spares` are loaded and
-    wait to take over; `passing_through`: a stand-in hands the input on as it is."""
+    wait to take over; `passing_through`: a stand-in hands the input on as it is. `last_death` is how the latest process
+    died, such as SIGKILL; empty when none has."""
 
     stage: str
     worker: str
@@ -257,6 +262,7 @@ class StageStatus(msgspec.Struct, frozen=True):
     rss_bytes: int
     spares: int
     passing_through: bool
+    last_death: str
 
 
 class SlotStatus(msgspec.Struct, frozen=True):

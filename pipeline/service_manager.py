@@ -53,7 +53,9 @@ class ServiceManager:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
-        self._send("READY=1")
+        """A service that has not started yet does so when frames can flow, and not by being reloaded."""
+        if self._ready:
+            self._send("READY=1")
 
     def close(self) -> None:
         if self._socket is not None:

@@ -32,7 +32,6 @@ class StageProcess:
 
     def __init__(self, boot: WorkerBoot, worker: str, fds: list[int]) -> None:
         """Raises OSError when the interpreter cannot be started."""
-        self.incarnation = boot.incarnation
         self.last_lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         boot_fd = encode_boot(boot)
         python = (boot.spec.python if boot.spec else None) or sys.executable
@@ -44,7 +43,7 @@ class StageProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"},
+                env=_environment(worker),
             )
         finally:
             os.close(boot_fd)
@@ -91,6 +90,13 @@ class StageProcess:
             self._usage_now = (times.user + times.system, self._usage.memory_info().rss)
         return self._usage_now
 
+    def left_well(self) -> bool:
+        """Whether the process is dead and its exit code 0; it still has to be reaped."""
+        with contextlib.suppress(ChildProcessError):
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return found is not None and found.si_code == os.CLD_EXITED and found.si_status == 0
+        return False
+
     def kill(self) -> None:
         """SIGKILL to the whole process group. Its death still has to be waited for."""
         with contextlib.suppress(ProcessLookupError):
@@ -114,6 +120,14 @@ def become_reaper() -> None:
     """Have every process below this one that loses its parent come to this one, and not to process 1
     (PR_SET_CHILD_SUBREAPER, prctl(2)): so nothing that a stage's code leaves behind gets away."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _environment(worker: str) -> dict[str, str]:
+    environment = os.environ | {"PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"}
+    if worker != "inference":
+        # Threads for numpy's linear algebra cost 90 ms of CPU at every start, and only processors have a use for them.
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return environment
 
 
 def _import_path() -> str:

@@ -27,6 +27,7 @@ class Life:
         self.finished = False
         self.asked_for = False  # its death was ordered by a person
         self.refusal: str | None = None
+        self.guilt: str | None = None  # what it is being killed for
 
     def hang(self, limits: Limits, now_ns: int) -> str | None:
         """What the process is guilty of, if it shows no life."""
@@ -69,16 +70,17 @@ class SupervisedStage:
         self.outcome: str | None = None  # FINISHED or FAILED
         self.reason = ""
         self.exhausted = False  # the budget of restarts is used up
+        self.no_spares = self.no_stand_in = False  # given up while a process is at work
         self.revive_at = 0.0
         self.deaths: collections.deque[float] = collections.deque()
         self.restarts = 0
+        self.last_death = ""  # how the latest process died
         self.cpu_before = 0.0
         self.cpu_percent = 0.0
         self.cpu_s = 0.0
         self.rss_bytes = 0
         self.rate_in = self.rate_out = 0.0  # units a second of late
         self._units_before = (0, 0)
-        self.was_ready = False
         self.refused = False
         self.settled = False
 
@@ -102,6 +104,12 @@ class SupervisedStage:
         return [life for life in self.lives if not life.stands_in]
 
     @property
+    def is_new(self) -> bool:
+        """Whether no real process of the stage is there, and none was ever started again: what goes wrong now was wrong
+        from the start."""
+        return not self.mains and not self.restarts
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is to be expected of the stage."""
         return self.outcome is not None and self.active is None
@@ -112,9 +120,9 @@ class SupervisedStage:
         if self.outcome or self.exhausted:
             return None
         mains = len(self.mains)
-        if mains < 1 + (self.spares if self.state == READY else 0):
+        if mains < 1 + (self.spares if self.state == READY and not self.no_spares else 0):
             return False
-        if self.has_stand_in and len(self.lives) == mains:
+        if self.has_stand_in and not self.no_stand_in and len(self.lives) == mains:
             return True
         return None
 
@@ -146,7 +154,7 @@ class SupervisedStage:
         """A fresh budget, at a person's request."""
         self.deaths.clear()
         self.outcome, self.reason, self.revive_at = None, "", 0.0
-        self.exhausted = self.refused = self.settled = False
+        self.exhausted = self.refused = self.settled = self.no_spares = self.no_stand_in = False
 
     def sample_usage(self, seconds: float) -> None:
         """Note what the processes have used and done; `seconds` since this was called last."""
@@ -188,4 +196,5 @@ class SupervisedStage:
             rss_bytes=self.rss_bytes,
             spares=sum(life.ready for life in self.mains if life is not self.active),
             passing_through=self.active is not None and self.active.stands_in,
+            last_death=self.last_death,
         )

@@ -161,6 +161,7 @@ class Supervisor:
             return
         self._memory_lost = True
         self._poller.unregister(allocator.pidfd)
+        allocator.wait()
         if self._wiring.topology.frame_memory == "cuda-vmm":
             self._announce("warning", "launcher", "allocator_died")
             return
@@ -244,7 +245,8 @@ class Supervisor:
                 stage.adopt(self._wiring.topology)
             self._announce("info", "launcher", "reloaded", changed=",".join(changed) or "nothing")
             for name in changed:
-                self._keeper.restart(self._stages[name], spares_too=True)
+                if self._stages[name].outcome != FINISHED:
+                    self._keeper.restart(self._stages[name], spares_too=True)
         self._service_manager.reloaded()
 
     def _restart(self, name: str) -> Answer:
@@ -287,10 +289,12 @@ class Supervisor:
             for stage in services:
                 self._keeper.tell(stage, Drain())
             deadline = time.monotonic() + self._wiring.topology.limits.drain
-            while any(stage.lives for stage in services) and time.monotonic() < deadline:
+            while any(stage.lives for stage in services) and time.monotonic() < deadline and not self._forced:
                 self._poller.poll(int(TICK_SECONDS * 1000))
                 self._hear()
                 self._keeper.reap(self._hear)
+                self._keeper.skim()
+                self._handle_signals()
         self._keeper.kill_all()
         self._wiring.abandon()
         self._switchboard.close()

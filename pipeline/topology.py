@@ -1,7 +1,9 @@
 """What a topology file may say: one Struct a section, whose types are the schema. Reading the file, with errors that
 name the line, is `topology_file`'s."""
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -37,6 +39,11 @@ Callable = Annotated[
 FrameMemory = Literal["host", "cuda-ipc", "cuda-vmm"]
 """Where frames lie between decode and egress: in host memory, or on the GPU, shared as CUDA IPC handles or as file
 descriptors of virtual memory."""
+
+
+MIN_TOKEN_LENGTH = 8
+_TOKEN = re.compile(rf"\$\{{[A-Za-z_]\w*\}}|(?=.{{{MIN_TOKEN_LENGTH}}})[A-Za-z0-9._~+/-]+=*", re.A)
+_ORIGIN = re.compile(r"\*|https?://[^/\s]+")
 
 
 class TopologyError(Exception):
@@ -243,9 +250,9 @@ class Inference(Stage, tag="inference", kw_only=True, frozen=True):
 
 
 class Egress(Stage, tag="egress", kw_only=True, frozen=True):
-    """Encodes frames and publishes them with the audio. When no new frame comes, a live output repeats the last one at
-    the stream's rate for up to `keep_alive` seconds; 0: never. An output that waits for every frame (no `latest` link
-    before it) repeats none."""
+    """Encodes frames and publishes them with the audio. While inference is away, a live output repeats the last frame
+    at the stream's rate for up to `keep_alive` seconds; 0: never. An output that waits for every frame (no `latest`
+    link before it) repeats none."""
 
     input: Name
     sink: Sink
@@ -329,6 +336,10 @@ def check_graph(topology: Topology) -> None:
     _check_spine(topology)
     _check_links(topology)
     _check_channels(topology)
+    if topology.relay is not None:
+        _check_ports(topology.relay, topology.api)
+        _check_tokens(topology.relay)
+        _check_relay_channels(topology.relay, topology)
 
 
 def _check_names(topology: Topology) -> None:
@@ -421,6 +432,58 @@ def _check_channels(topology: Topology) -> None:
             )
         if "://" in channel and not channel.startswith(("http://", "https://")):
             raise TopologyError(path, f"{channel!r} is no trickle channel; allowed: a name, http://..., https://...")
+        if "://" in channel and not _names_a_channel(channel):
+            raise TopologyError(
+                path, f"{channel!r} names no channel; allowed: a host and a path, http://HOST:PORT/NAME"
+            )
+
+
+def _check_ports(relay: Relay, api: Api | None) -> None:
+    taken = {relay.port: "relay.port", api.port if api else 0: "api.port"}
+    for number, port in enumerate(relay.media_ports):
+        path = f"relay.media_ports.{number}"
+        if port and port in taken:
+            raise TopologyError(path, f"{port} is {taken[port]} already; allowed: another port, or 0 for any")
+        taken[port] = path
+
+
+def _check_tokens(relay: Relay) -> None:
+    for key in ("publish_tokens", "subscribe_tokens"):
+        for number, token in enumerate(getattr(relay, key)):
+            if not _TOKEN.fullmatch(token):
+                raise TopologyError(
+                    f"relay.{key}.{number}",
+                    f"no bearer token; allowed: ${{NAME}}, or {MIN_TOKEN_LENGTH} or more letters, digits and -._~+/=",
+                )
+    if relay.subscribe_tokens and not relay.publish_tokens:
+        raise TopologyError("relay.subscribe_tokens", "anybody could still write; give publish_tokens too")
+    for number, origin in enumerate(relay.cors_origins):
+        if not _ORIGIN.fullmatch(origin):
+            raise TopologyError(
+                f"relay.cors_origins.{number}",
+                f"{origin!r} is no origin; allowed: http[s]://host[:port] without a path, *",
+            )
+
+
+def _check_relay_channels(relay: Relay, topology: Topology) -> None:
+    if len(relay.channels) > relay.limits.max_channels:
+        raise TopologyError("relay.channels", f"more than relay.limits.max_channels, {relay.limits.max_channels}")
+    for name, content_type in relay.channels.items():
+        if not name.isprintable() or name in ("", ".", "..") or (relay.changefeed and name == "_changes"):
+            raise TopologyError("relay.channels", f"no channel can be named {name!r}")
+        if not content_type or not (content_type.isascii() and content_type.isprintable()):
+            raise TopologyError(f"relay.channels.{name}", f"{content_type!r} is no content type, such as video/MP2T")
+    for path, channel in _channels(topology):
+        if "://" not in channel and not relay.autocreate and channel not in relay.channels:
+            raise TopologyError(path, f"{channel!r} cannot be made with relay.autocreate off; add it to relay.channels")
+
+
+def _names_a_channel(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname and parts.path.strip("/") and parts.port != 0)
+    except ValueError:  # A port that is no number.
+        return False
 
 
 def _channels(topology: Topology) -> list[tuple[str, str]]:

@@ -16,6 +16,10 @@ KEPT_SEGMENTS = 8
 """Of each channel, to find one moment in both; the source is a second or two ahead of the result."""
 
 RETRY_SECONDS = 0.1
+
+GONE_SECONDS = 10.0
+"""A channel that was watched, and is absent for so long, has ended while its server was away."""
+
 SAME_MOMENT_TICKS = 45
 """Half a millisecond: timestamps may be rounded on the way."""
 
@@ -64,15 +68,20 @@ class Viewer:
 
     async def _record(self) -> None:
         demuxer = TsDemuxer()
+        absences = 0
         async with TrickleSubscriber(self._url, 0) as subscriber:
             while True:
                 try:
                     segment = await subscriber.next()
                 except ChannelGone:
+                    absences += 1
+                    if self._stats[Word.UNITS_IN] and absences * RETRY_SECONDS > GONE_SECONDS:
+                        break
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if segment is None:
                     break
+                absences = 0
                 whole = bytearray()
                 if segment.discontinuity:
                     self._tell("segments_missed", seq=segment.seq())

@@ -20,7 +20,7 @@ from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.messages import EncodedBoot, FrameCount, FrameFormat, LinkBoot, LinkStatus, WorkerBoot
 from pipeline.run_dir import CONTROL, RunDir
-from pipeline.topology import Api, Decode, Egress, Inference, Ingress, Relay, Stage, Topology
+from pipeline.topology import Decode, Egress, Inference, Ingress, Stage, Topology
 
 STREAM = "main"
 """The one stream that a topology runs until streams are started over the API."""
@@ -42,7 +42,10 @@ class Wiring:
         self.topology = topology
         self._run_dir = run_dir
         self._fds: list[int] = []
-        self.listeners = dict(self._listen())
+        sockets = dict(self._listen())
+        self.listeners = {key: sockets.pop(key) for key in SERVICES if key in sockets}
+        self.media_listeners = list(sockets.values())
+        """Further ports of the relay's."""
         self.encoded = self._make_encoded()
         self.allocator: Allocator | None = None
         self.frames_on_host_because = ""
@@ -74,7 +77,7 @@ class Wiring:
     @property
     def helper_pids(self) -> set[int]:
         """Children of the launcher that are no stages."""
-        return {self.allocator.pid} if self.allocator else set()
+        return {self.allocator.pid} if self.allocator and self.allocator.alive else set()
 
     @property
     def control_endpoint(self) -> str:
@@ -110,6 +113,8 @@ class Wiring:
             relay_url=self.relay_url,
             api_url=self.api_url,
             listen_fd=self.listeners[stage].fileno() if stage in self.listeners else None,
+            media_fds=tuple(listener.fileno() for listener in self.media_listeners) if stage == "relay" else (),
+            relay=self.topology.relay if stage == "relay" else None,
             encoded=self.encoded if joined else None,
             input=self._link_boot(getattr(spec, "input", None)),
             output=self._link_boot(getattr(spec, "output", None)),
@@ -121,7 +126,7 @@ class Wiring:
         """The descriptors that the worker must inherit."""
         fds = [boot.stats_fd]
         if boot.listen_fd is not None:
-            fds.append(boot.listen_fd)
+            fds += [boot.listen_fd, *boot.media_fds]
         if boot.encoded is not None:
             fds.append(boot.encoded.fd)
         for link in (boot.input, boot.output):
@@ -129,8 +134,9 @@ class Wiring:
                 fds += link.fds
         return fds
 
-    def reclaim(self, stage: str) -> dict[str, int]:
+    def reclaim(self, stage: str, *, to_blame: bool = True) -> dict[str, int]:
         """Take back the slots of a stage whose process is dead and waited for. Returns what was done, for the log.
+        `to_blame`: the frame in hand may be what it died of; not so if it was ended on purpose.
 
         The output first: it says up to where the stage's input had been passed on. The bells last: those that the dead
         process did not come to ring, and a look at the table for its neighbours.
@@ -144,7 +150,7 @@ class Wiring:
             done["filling"] = outgoing.table.reclaim_producer(outcome)
         if incoming is not None:
             passed_on = outgoing.table.published if outgoing is not None else 0
-            done["retried"], done["dropped"] = incoming.table.reclaim_consumer(passed_on)
+            done["retried"], done["dropped"] = incoming.table.reclaim_consumer(passed_on, to_blame=to_blame)
         for link in (outgoing, incoming):
             if link is not None:
                 link.wake()
@@ -201,7 +207,7 @@ class Wiring:
         for seats in self.stats.values():
             for stats in seats:
                 stats.close()
-        for listener in self.listeners.values():
+        for listener in [*self.listeners.values(), *self.media_listeners]:
             listener.close()
         for fd in self._fds:
             os.close(fd)
@@ -261,7 +267,11 @@ class Wiring:
         for key in SERVICES:
             service = getattr(self.topology, key)
             if service is not None:
-                yield key, _listen(key, service)
+                yield key, _listen(f"{key}.port", service.host, service.port)
+        if self.topology.relay is not None:
+            for number, port in enumerate(self.topology.relay.media_ports):
+                key = f"relay.media_ports.{number}"
+                yield key, _listen(key, self.topology.relay.host, port)
 
     def _url(self, service: str) -> str | None:
         if service not in self.listeners:
@@ -296,13 +306,12 @@ def _unmanaged(spec: Stage) -> Stage:
     return msgspec.structs.replace(spec, restart=None, limits=None)
 
 
-def _listen(key: str, service: Relay | Api) -> socket.socket:
+def _listen(key: str, host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((service.host, service.port), backlog=1024, reuse_port=False)
+        return socket.create_server((host, port), backlog=1024, reuse_port=False)
     except OSError as error:
         raise PortInUse(
-            f"{key}.port: cannot listen on {service.host} port {service.port}: {error.strerror}; "
-            f"set {key}.port to a free port, or 0 for any"
+            f"{key}: cannot listen on {host} port {port}: {error.strerror}; set {key} to a free port, or 0 for any"
         ) from error
 
 

@@ -42,6 +42,8 @@ def test_the_service_has_started_when_frames_can_flow(systemd):
 
 def test_a_reload_begins_and_ends(systemd):
     manager = ServiceManager()
+    manager.tell("OK", "")
+    told(systemd)
     manager.reloading()
     manager.reloaded()
     begin, stamp, end = told(systemd)

@@ -156,3 +156,13 @@ def test_a_process_that_waits_for_its_turn_is_not_hanging(make_stage):
     stage = make_stage()
     life = live(stage)
     assert life.hang(stage.limits, life.stats[Word.HEARTBEAT_NS] + 10**9) is None
+
+
+def test_spares_that_were_given_up_are_not_started_again_before_a_person_asks(make_stage):
+    stage = make_stage(seats=2, **{"stages.inference.spares": 1})
+    stage.active = live(stage)
+    assert stage.wants() is REAL
+    stage.no_spares = True
+    assert stage.wants() is NOTHING
+    stage.forgive()
+    assert stage.wants() is REAL

@@ -228,7 +228,15 @@ def test_a_file_cannot_be_read_by_links_that_skip() -> None:
 
 
 def test_a_link_that_is_to_have_the_newest_frame_needs_three_slots():
-    with pytest.raises(TopologyFileError, match=r"links\.raw\.slots: 2 slots cannot hold .*; allowed with policy latest: 3 or more"):
+    with pytest.raises(
+        TopologyFileError, match=r"links\.raw\.slots: 2 slots cannot hold .*; allowed with policy latest: 3 or more"
+    ):
         load_topology(ROOT / "configs/demo.yaml", {"links.raw.slots": 2})
     load_topology(ROOT / "configs/demo.yaml", {"links.raw.slots": 3})
     load_topology(ROOT / "configs/demo.yaml", {"links.styled.slots": 2})
+
+
+@pytest.mark.parametrize("url", ["http://host:5678/", "http://", "https:///name", "http://host:port/name"])
+def test_a_url_that_names_no_channel_is_a_mistake_with_its_key(url):
+    with pytest.raises(TopologyFileError, match=r"stages\.ingress\.source\.trickle: .* names no channel; allowed: "):
+        load_topology(ROOT / "configs/live.yaml", {"stages.ingress.source.trickle": url})

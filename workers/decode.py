@@ -91,6 +91,7 @@ class Decode:
             return
         self._stats.add(Word.UNITS_IN)
         table = self._writer.table
+        self._stats.idle()  # Waiting for the stage behind is no hang.
         while True:
             slot = self._writer.acquire(
                 seq=table.next_seq(),
@@ -102,7 +103,7 @@ class Decode:
             if slot is not None or not self._waits:
                 break
             self._worker.check_abandoned()
-            self._stats.busy()  # Waiting for the stage behind is no hang.
+        self._stats.busy()
         if slot is None:
             self._writer.drop(Outcome.NO_SLOT)
             return

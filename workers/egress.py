@@ -58,7 +58,7 @@ class Egress:
             slot = self._reader.take(self._patience())
             self._take_audio()
             if "inference" in self._worker.restarted_peers():
-                self._keep_alive.source_is_away()
+                self._keep_alive.inference_is_away()
             if slot is not None:
                 self._serve(slot)
             elif self._keep_alive.seconds_left(time.monotonic_ns()) == 0:
@@ -74,7 +74,8 @@ class Egress:
 
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
-        if self._is_congested() or not self._keep_alive.fits(slot.pts):
+        accepted = self._keep_alive.accepts(slot.pts)
+        if self._is_congested() or not accepted:
             self._reader.release(slot, Outcome.LATE)  # Better here than in a queue behind the encoder.
             return
         self._stats.busy()

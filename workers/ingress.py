@@ -4,7 +4,7 @@ import asyncio
 
 from pipeline.channel_url import channel_url
 from pipeline.encoded_link import EncodedWriter
-from pipeline.ingest import TrickleIngest, ingest_file
+from pipeline.ingest import TrickleIngest
 from pipeline.media.errors import MediaFileError
 from pipeline.topology import Ingress
 from pipeline.worker import Worker, WorkerRefused, run
@@ -21,6 +21,9 @@ def main(worker: Worker) -> None:
         asyncio.run(TrickleIngest(url, link, worker).run())
     else:
         assert spec.source.file is not None
+        # Here, because it needs av and numpy: without them a live ingress is back in two thirds of the time.
+        from pipeline.file_ingest import ingest_file
+
         worker.ready(spec.source.file)
         try:
             ingest_file(spec.source.file, link, worker)

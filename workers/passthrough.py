@@ -32,8 +32,10 @@ def pass_frames(worker: Worker) -> None:
             target := writer.acquire(seq=slot.seq, pts=slot.pts, epoch=slot.epoch, arrived_ns=slot.arrived_ns)
         ) is None:
             worker.check_abandoned()
+        stats.busy()
         np.copyto(pixels.array(target), source.picture(slot))
         pixels.complete(target)
+        stats.idle()
         writer.publish(target)
         stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
         stats.out()

@@ -1,6 +1,8 @@
-"""Keeps an output alive when no new picture comes: says when the last one is to be shown again, and at what time stamp.
+"""Keeps an output alive while inference is away: when the last picture is to be shown again, and at what time stamp.
 
-It is arithmetic over two clocks, the stream's and the machine's; showing is egress's.
+It is arithmetic over two clocks, the stream's and the machine's; showing is egress's. Nothing is repeated when the
+source itself falls silent: its time stamps stand still then, and what it sends later would come before what was
+repeated.
 """
 
 import statistics
@@ -11,9 +13,6 @@ from pipeline.media.access_unit import CLOCK_HZ
 FIRST_GUESS_S = 1 / 30
 INTERVAL_MIN_S, INTERVAL_MAX_S = 1 / 120, 0.5
 WATCHED_INTERVALS = 15
-
-PATIENCE_S = 1.0
-"""Without a new picture for so long, the last one is shown again; at once when inference is known to be away."""
 
 LAG_S = 0.25
 """Repeated pictures carry the time of so long ago, so that a new one that is late by less still comes after them."""
@@ -33,12 +32,13 @@ class KeepAlive:
         self._last_ns = 0
         self._away = False
 
-    def source_is_away(self) -> None:
-        """No new picture is to be expected soon: do not wait to see."""
+    def inference_is_away(self) -> None:
+        """No new picture is to be expected soon."""
         self._away = True
 
-    def fits(self, pts: int) -> bool:
-        """Whether a new picture still comes after what was shown."""
+    def accepts(self, pts: int) -> bool:
+        """A new picture has come, so nothing is repeated any more. Says whether it still comes after what was shown."""
+        self._away = False
         return self._new_pts is None or pts > self._last_pts
 
     def shown(self, pts: int, now_ns: int) -> None:
@@ -47,15 +47,12 @@ class KeepAlive:
             self._watch((pts - self._new_pts) / CLOCK_HZ)
         self._new_pts = self._last_pts = pts
         self._new_ns = self._last_ns = now_ns
-        self._away = False
 
     def seconds_left(self, now_ns: int) -> float | None:
         """Until the last picture is to be shown again, at least 0; None when it is not."""
-        if self._new_pts is None or now_ns - self._new_ns >= self._limit_ns:
+        if not self._away or self._new_pts is None or now_ns - self._new_ns >= self._limit_ns:
             return None
-        repeating = self._last_ns > self._new_ns or self._away
-        wait_s = self._interval_s if repeating else PATIENCE_S
-        return max(0.0, wait_s - (now_ns - self._last_ns) / 1e9)
+        return max(0.0, self._interval_s - (now_ns - self._last_ns) / 1e9)
 
     def repeat(self, now_ns: int) -> int:
         """The time stamp for the last picture, which is shown again now."""

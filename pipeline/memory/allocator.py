@@ -80,6 +80,11 @@ class Allocator:
             self.close()
             raise
 
+    @property
+    def alive(self) -> bool:
+        """Until it has been waited for."""
+        return self._process.returncode is None
+
     def wait(self) -> int:
         """Wait until the allocator is dead. Returns its exit code, negative for a signal."""
         return self._process.wait()

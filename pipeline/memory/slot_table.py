@@ -361,16 +361,16 @@ class SupervisorTable(SlotTable):
             reclaimed += 1
         return reclaimed
 
-    def reclaim_consumer(self, passed_on: int = 0) -> tuple[int, int]:
+    def reclaim_consumer(self, passed_on: int = 0, *, to_blame: bool = True) -> tuple[int, int]:
         """IN_USE -> READY with one attempt more, or -> FREE: as DELIVERED when the consumer had published the frame on
         its own output (`passed_on` is that link's `published`, its producer reclaimed before), as CRASH when the frame
-        had been committed, as POISON after MAX_ATTEMPTS. Returns (slots to be tried again, slots dropped). A second
-        call finds nothing."""
+        had been committed, as POISON after MAX_ATTEMPTS; an attempt counts only if the frame may be `to_blame`. Returns
+        (slots to be tried again, slots dropped). A second call finds nothing."""
         self._complete_journal()
         retried = dropped = 0
         for slot in self._in_state(IN_USE):
             words, base = self._words, slot._base
-            words[base + _ATTEMPTS] += 1
+            words[base + _ATTEMPTS] += to_blame
             if slot.seq < passed_on:
                 self._free(slot, Outcome.DELIVERED)
             elif words[base + _COMMITTED]:

@@ -1,12 +1,20 @@
 """Processors that misbehave, for the tests to name in a topology."""
 
 import atexit
+import ctypes
 import itertools
+import os
+import signal
+import subprocess
+import threading
 import time
+from pathlib import Path
 
 import torch
 
 _calls = itertools.count(1)
+
+BIG_BYTES = 200 << 20
 
 
 def slow(image: torch.Tensor, seconds: float = 0.1) -> torch.Tensor:
@@ -31,3 +39,64 @@ def fails_sometimes(image: torch.Tensor, every: int = 10) -> torch.Tensor:
 
 def wrong_size(image: torch.Tensor) -> torch.Tensor:
     return image[:, ::2, ::2]
+
+
+def dies(image: torch.Tensor, ways: list[str], marks: str, after: int = 10) -> torch.Tensor:
+    """Each life of the process ends after some pictures that are not black, in the first of `ways` that was not gone
+    yet: the folder `marks` keeps count. The life after the last of them goes on."""
+    if image.any() and next(_calls) >= after:
+        for way in ways:
+            if _is_first(Path(marks) / way):
+                _WAYS[way]()
+    return image
+
+
+class LoadsForEver:
+    def __init__(self) -> None:
+        time.sleep(3600)
+
+
+class DeadlocksOnce:
+    """A model whose loading takes a lock that it has, the first time."""
+
+    def __init__(self, mark: str) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        if _is_first(Path(mark)):
+            lock.acquire()
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def _is_first(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _die_for_memory() -> None:
+    """As the kernel's OOM killer does it."""
+    hoard = bytearray(os.urandom(1) * BIG_BYTES)
+    os.kill(os.getpid(), signal.SIGKILL)
+    del hoard
+
+
+def _leave_a_child() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    print(f"left behind {child.pid}", flush=True)
+    os._exit(0)
+
+
+_WAYS = {
+    "exit": lambda: os._exit(3),
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "memory": _die_for_memory,
+    "child": _leave_a_child,
+    "hold_gil": lambda: ctypes.PyDLL(None).pause(),
+    "native": lambda: ctypes.CDLL(None).pause(),
+}
+"""By name: how a process ends, or hangs with the interpreter locked and with it free."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.media.verify import verify_recording
 from tests.integration.conftest import FPS
-from tests.integration.running import RunningPipeline
+from tests.integration.running import RunningPipeline, topology
 
 Launch = Callable[..., RunningPipeline]
 
@@ -129,3 +129,24 @@ def test_with_its_budget_used_up_the_input_goes_on_passing_through(
     assert report.frames == status.frames.delivered == status.frames.decoded
     assert report.inverted < report.frames
     assert_accounted_for(pipeline)
+
+
+def test_a_stand_in_does_not_hide_that_the_processor_is_not_there(launch: Launch, source: Path) -> None:
+    processor = CALLABLE | {"callable": "pipeline.processors.torch_ops:no_such"}
+    pipeline = launch(source, stages__inference=inference(while_away="pass_through", processor=processor))
+    assert pipeline.end() == 2, pipeline.log
+    assert "stages.inference.processor.callable: " in pipeline.log
+
+
+def test_a_stage_that_waits_for_a_model_to_load_is_not_hanging(launch: Launch, source: Path, tmp_path: Path) -> None:
+    processor = {"callable": "tests.integration.odd_loads:SlowToLoad", "params": {"seconds": 4}, "threads": 1}
+    stages = topology("unused", tmp_path, None)["stages"]
+    del stages["recorder"]
+    stages["ingress"]["source"] = {"file": str(source)}
+    stages["egress"]["sink"] = {"file": os.devnull}
+    stages["inference"]["processor"] = processor
+    pipeline = launch(None, relay=None, stages=stages, limits={"progress": 1})
+    assert pipeline.end() == 0, pipeline.log
+    assert " hanging " not in pipeline.log
+    frames = pipeline.summary().frames
+    assert frames.decoded == frames.delivered

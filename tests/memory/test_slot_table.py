@@ -557,3 +557,12 @@ def test_what_is_expected_and_not_there_changes_nothing(link, expected):
     link.publish()
     link.deliver()
     assert link.consumer.oldest(expected).seq == 2
+
+
+def test_a_frame_is_not_to_blame_for_a_death_on_purpose(link):
+    link.publish()
+    for _ in range(5):
+        link.consumer.take(link.consumer.ready()[0], owner=1)
+        assert link.supervisor.reclaim_consumer(to_blame=False) == (1, 0)
+    link.consumer.take(link.consumer.ready()[0], owner=1)
+    assert link.supervisor.reclaim_consumer() == (1, 0)

@@ -1,0 +1,1 @@
+"""Processors whose import goes wrong, for the tests to name in a topology."""

@@ -1,0 +1,3 @@
+"""Lacks something that it needs."""
+
+raise RuntimeError("the weights are not there")
