@@ -32,7 +32,7 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 test: lint $(PEER_STAMP)
-	$(PY) -m pytest -m "not chaos"
+	$(PY) -m pytest -m "not chaos" -n 2
 
 $(BENCH_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,bench]'

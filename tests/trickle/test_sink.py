@@ -144,12 +144,14 @@ def test_a_relay_that_restarts_costs_counted_segments_and_the_stream_goes_on(rel
         if waits:
             sink.write(b"short")
             until(lambda: sink.error is not None)
+            write_segment(sink, b"nobody there")  # The next segment is what finds out that the relay is gone.
+            until(lambda: "Connect call failed" in str(sink.error))
             for _ in range(100):
                 write_segment(sink, bytes(MIB))
             assert sink.queued_bytes < 4 * MIB
         back = Relay(relay.port)
         try:
-            written = 102 if waits else 2
+            written = 103 if waits else 2
 
             def delivered() -> bool:
                 nonlocal written
