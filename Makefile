@@ -38,10 +38,12 @@ $(BENCH_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,bench]'
 	touch $@
 
-bench: $(BENCH_STAMP)
+bench: $(BENCH_STAMP) $(PEER_STAMP)
 	$(PY) -m benchmarks.chain
 	mkdir -p out
 	$(PY) -m benchmarks.handoff --plot out/handoff.svg
+	$(PY) -m benchmarks.trickle
+	$(PY) -m benchmarks.recovery
 
 chaos: $(STAMP)
 	$(PY) -m pytest -m chaos -s

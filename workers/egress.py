@@ -79,6 +79,7 @@ class Egress:
             self._reader.release(slot, Outcome.LATE)  # Better here than in a queue behind the encoder.
             return
         self._stats.busy()
+        self._begin_anew_after_a_loss()
         units = self._encoder.encode(self._source.picture(slot), slot.pts)
         self._reader.commit(slot)
         self._write(units)
@@ -99,6 +100,7 @@ class Egress:
         """No new frame has come in time: show the last one again."""
         pts = self._keep_alive.repeat(time.monotonic_ns())
         if not self._is_congested():
+            self._begin_anew_after_a_loss()
             self._write(self._encoder.repeat(pts))
             self._stats.add(Word.REPEATED)
 
@@ -114,6 +116,11 @@ class Egress:
 
     def _is_congested(self) -> bool:
         return self._trickle is not None and self._trickle.congested
+
+    def _begin_anew_after_a_loss(self) -> None:
+        """What follows in a segment that is lost is lost too: do not wait for the keyframe that is due."""
+        if self._trickle is not None and self._trickle.lost_segment:
+            self._encoder.request_keyframe()
 
     def _take_audio(self) -> None:
         if self._audio is None:

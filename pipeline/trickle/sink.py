@@ -91,6 +91,11 @@ class TrickleSink:
         """Whether more than half of the bound is in use: time to drop frames before they are encoded."""
         return self._queued_bytes * 2 > self._max_buffer_bytes
 
+    @property
+    def lost_segment(self) -> bool:
+        """Whether the rest of the open segment will not be delivered: time to begin another one."""
+        return self._current is not None and self._current.lost
+
     def begin_segment(self) -> None:
         """Begin a segment; one that is open is ended."""
         self.end_segment()

@@ -139,11 +139,13 @@ def test_a_relay_that_restarts_costs_counted_segments_and_the_stream_goes_on(rel
         until(lambda: sink.segments_sent == 1)
         sink.begin_segment()
         sink.write(b"cut ")
+        assert not sink.lost_segment
         until(lambda: relay.channel().size > len(b"before"))
         relay.stop()
         if waits:
             sink.write(b"short")
             until(lambda: sink.error is not None)
+            assert sink.lost_segment
             write_segment(sink, b"nobody there")  # The next segment is what finds out that the relay is gone.
             until(lambda: "Connect call failed" in str(sink.error))
             for _ in range(100):
