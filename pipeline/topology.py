@@ -1,9 +1,10 @@
-"""What a topology file may say: one Struct a section, whose types are the schema. Reading the file, with errors that
-name the line, is `topology_file`'s."""
+"""What a topology file may say: one Struct a section, whose types are the schema.
 
-import re
+What no single section can say, that stages and links make one chain, is `topology_graph`'s; reading the file, with
+errors that name the line, is `topology_file`'s.
+"""
+
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -39,11 +40,6 @@ Callable = Annotated[
 FrameMemory = Literal["host", "cuda-ipc", "cuda-vmm"]
 """Where frames lie between decode and egress: in host memory, or on the GPU, shared as CUDA IPC handles or as file
 descriptors of virtual memory."""
-
-
-MIN_TOKEN_LENGTH = 8
-_TOKEN = re.compile(rf"\$\{{[A-Za-z_]\w*\}}|(?=.{{{MIN_TOKEN_LENGTH}}})[A-Za-z0-9._~+/-]+=*", re.A)
-_ORIGIN = re.compile(r"\*|https?://[^/\s]+")
 
 
 class TopologyError(Exception):
@@ -279,6 +275,9 @@ class Recorder(Stage, tag="recorder", kw_only=True, frozen=True):
 
 AnyStage = Ingress | Decode | Inference | Egress | Publisher | Recorder
 
+SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
+"""Through these every stream goes, in this order; a topology has one of each."""
+
 
 class Link(_Section, kw_only=True, frozen=True):
     """What joins two stages. Frames: `slots` and `policy` (latest: the consumer gets the newest frame; block: every
@@ -321,179 +320,3 @@ class Topology(_Section, kw_only=True, frozen=True):
         """Whether the link joins decode, inference and egress; the one into decode carries encoded bytes."""
         producer = self.producer_of(link)
         return producer is not None and not isinstance(self.stages[producer], Ingress)
-
-
-MIN_LATEST_SLOTS = 3
-
-SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
-RESERVED_NAMES = ("launcher", "relay", "api")
-
-
-def check_graph(topology: Topology) -> None:
-    """Check what no single section can: that the stages and links make one chain. Raises TopologyError."""
-    _check_names(topology)
-    _check_memory(topology)
-    _check_spine(topology)
-    _check_links(topology)
-    _check_channels(topology)
-    if topology.relay is not None:
-        _check_ports(topology.relay, topology.api)
-        _check_tokens(topology.relay)
-        _check_relay_channels(topology.relay, topology)
-
-
-def _check_names(topology: Topology) -> None:
-    for name in topology.stages:
-        if name in RESERVED_NAMES:
-            raise TopologyError(f"stages.{name}", f"this name is taken; allowed: any but {', '.join(RESERVED_NAMES)}")
-
-
-def _check_memory(topology: Topology) -> None:
-    if topology.frame_memory != "host" and topology.device == "cpu":
-        raise TopologyError("frame_memory", "device is cpu; allowed with it: host")
-
-
-def _check_spine(topology: Topology) -> None:
-    for worker in SPINE:
-        kind = worker.__name__.lower()
-        found = [name for name, stage in topology.stages.items() if isinstance(stage, worker)]
-        if not found:
-            raise TopologyError("stages", f"no stage has worker: {kind}; needed: one each of {_kinds()}")
-        if len(found) > 1:
-            raise TopologyError(
-                f"stages.{found[1]}.worker", f"{found[0]} is {kind} already; allowed: one each of {_kinds()}"
-            )
-
-
-def _kinds() -> str:
-    return ", ".join(worker.__name__.lower() for worker in SPINE)
-
-
-def _check_links(topology: Topology) -> None:
-    ends: dict[tuple[str, str], str] = {}
-    for name, stage in topology.stages.items():
-        for end in ("input", "output"):
-            link = getattr(stage, end, None)
-            if link is None:
-                continue
-            if link not in topology.links:
-                raise TopologyError(f"stages.{name}.{end}", f"no link {link!r}; allowed: {', '.join(topology.links)}")
-            if (end, link) in ends:
-                role = {"input": "consumers", "output": "producers"}[end]
-                raise TopologyError(
-                    f"stages.{name}.{end}",
-                    f"link {link!r} would have two {role}, {ends[end, link]} and {name}; allowed: one",
-                )
-            ends[end, link] = name
-    for link in topology.links:
-        for end, role in (("output", "producer"), ("input", "consumer")):
-            if (end, link) not in ends:
-                raise TopologyError(
-                    f"links.{link}", f"this link has no {role}; name it as the {end} of a stage or remove it"
-                )
-    _check_policies(topology)
-    for consumer, producer in ((Decode, Ingress), (Inference, Decode), (Egress, Inference)):
-        _check_joined(topology, consumer, producer)
-
-
-def _check_policies(topology: Topology) -> None:
-    """A file is processed whole; a reader that skips would drop most of it, since nothing paces the file. And a link
-    that is to have the newest frame needs a slot in use, one with the newest, and one to fill."""
-    ingress = next(stage for stage in topology.stages.values() if isinstance(stage, Ingress))
-    for name, link in topology.links.items():
-        if ingress.source.file is not None and link.policy == "latest":
-            raise TopologyError(
-                f"links.{name}.policy", "the source is a file, which is processed whole; allowed: block"
-            )
-        if link.policy == "latest" and link.slots < MIN_LATEST_SLOTS:
-            raise TopologyError(
-                f"links.{name}.slots",
-                f"{link.slots} slots cannot hold a frame in use, the newest, and one to fill; "
-                f"allowed with policy latest: {MIN_LATEST_SLOTS} or more",
-            )
-
-
-def _check_joined(topology: Topology, consumer: type[Stage], producer: type[Stage]) -> None:
-    to, source = topology.stage_of(consumer), topology.stage_of(producer)
-    assert to is not None
-    assert source is not None
-    wanted = topology.stages[source].output  # type: ignore[union-attr]
-    if getattr(topology.stages[to], "input", None) != wanted:
-        raise TopologyError(
-            f"stages.{to}.input", f"{consumer.__name__.lower()} reads what {source} writes; allowed: {wanted}"
-        )
-
-
-def _check_channels(topology: Topology) -> None:
-    for path, channel in _channels(topology):
-        if "://" not in channel and topology.relay is None:
-            raise TopologyError(
-                path, f"{channel!r} is a channel of the embedded relay; add `relay:` or give a full URL"
-            )
-        if "://" in channel and not channel.startswith(("http://", "https://")):
-            raise TopologyError(path, f"{channel!r} is no trickle channel; allowed: a name, http://..., https://...")
-        if "://" in channel and not _names_a_channel(channel):
-            raise TopologyError(
-                path, f"{channel!r} names no channel; allowed: a host and a path, http://HOST:PORT/NAME"
-            )
-
-
-def _check_ports(relay: Relay, api: Api | None) -> None:
-    taken = {relay.port: "relay.port", api.port if api else 0: "api.port"}
-    for number, port in enumerate(relay.media_ports):
-        path = f"relay.media_ports.{number}"
-        if port and port in taken:
-            raise TopologyError(path, f"{port} is {taken[port]} already; allowed: another port, or 0 for any")
-        taken[port] = path
-
-
-def _check_tokens(relay: Relay) -> None:
-    for key in ("publish_tokens", "subscribe_tokens"):
-        for number, token in enumerate(getattr(relay, key)):
-            if not _TOKEN.fullmatch(token):
-                raise TopologyError(
-                    f"relay.{key}.{number}",
-                    f"no bearer token; allowed: ${{NAME}}, or {MIN_TOKEN_LENGTH} or more letters, digits and -._~+/=",
-                )
-    if relay.subscribe_tokens and not relay.publish_tokens:
-        raise TopologyError("relay.subscribe_tokens", "anybody could still write; give publish_tokens too")
-    for number, origin in enumerate(relay.cors_origins):
-        if not _ORIGIN.fullmatch(origin):
-            raise TopologyError(
-                f"relay.cors_origins.{number}",
-                f"{origin!r} is no origin; allowed: http[s]://host[:port] without a path, *",
-            )
-
-
-def _check_relay_channels(relay: Relay, topology: Topology) -> None:
-    if len(relay.channels) > relay.limits.max_channels:
-        raise TopologyError("relay.channels", f"more than relay.limits.max_channels, {relay.limits.max_channels}")
-    for name, content_type in relay.channels.items():
-        if not name.isprintable() or name in ("", ".", "..") or (relay.changefeed and name == "_changes"):
-            raise TopologyError("relay.channels", f"no channel can be named {name!r}")
-        if not content_type or not (content_type.isascii() and content_type.isprintable()):
-            raise TopologyError(f"relay.channels.{name}", f"{content_type!r} is no content type, such as video/MP2T")
-    for path, channel in _channels(topology):
-        if "://" not in channel and not relay.autocreate and channel not in relay.channels:
-            raise TopologyError(path, f"{channel!r} cannot be made with relay.autocreate off; add it to relay.channels")
-
-
-def _names_a_channel(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname and parts.path.strip("/") and parts.port != 0)
-    except ValueError:  # A port that is no number.
-        return False
-
-
-def _channels(topology: Topology) -> list[tuple[str, str]]:
-    found = []
-    for name, stage in topology.stages.items():
-        for end in ("source", "sink"):
-            channel = getattr(getattr(stage, end, None), "trickle", None)
-            if channel is not None:
-                found.append((f"stages.{name}.{end}.trickle", channel))
-        for key in ("channel", "compare"):
-            if (channel := getattr(stage, key, None)) is not None:
-                found.append((f"stages.{name}.{key}", channel))
-    return found

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 import yaml
 
-from pipeline.topology import AnyStage, Stage, Topology, TopologyError, check_graph
+from pipeline.topology import AnyStage, Stage, Topology, TopologyError
+from pipeline.topology_graph import check_graph
 
 _AT = re.compile(r"^(?P<problem>.*) - at `(?P<kind>key in )?\$(?P<path>[^`]*)`$", re.S)
 _FIELD = re.compile(r"unknown field `(?P<field>[^`]+)`")
