@@ -78,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     restart = commands.add_parser("restart", help="start a stage of a running pipeline again, with a fresh budget")
     restart.add_argument("stage", metavar="STAGE")
     restart.set_defaults(command=_restart)
-    for command in (top, inspect, restart, health):
+    update = commands.add_parser("update", help="change parameters of a running pipeline's processor")
+    update.add_argument("stage", metavar="STAGE")
+    update.add_argument("params", metavar="PARAMS", help="YAML or JSON, such as '{levels: 3}', or @FILE")
+    update.set_defaults(command=_update)
+    for command in (top, inspect, restart, update, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
     for command in (run, check, graph):
         command.add_argument("file", type=Path, metavar="FILE", help="topology, such as configs/demo.yaml")
@@ -177,6 +181,24 @@ def _restart(options: argparse.Namespace) -> int:
         answer = launcher.restart(options.stage)
     print(answer.text, file=sys.stdout if answer.ok else sys.stderr)
     return EXIT_OK if answer.ok else EXIT_USAGE
+
+
+def _update(options: argparse.Namespace) -> int:
+    params = _params(options.params)
+    with ControlLine(control_endpoint(options.name)) as launcher:
+        answer = launcher.update(options.stage, params)
+    print(answer.text, file=sys.stdout if answer.ok else sys.stderr)
+    return EXIT_OK if answer.ok else EXIT_USAGE
+
+
+def _params(text: str) -> dict[str, Any]:
+    try:
+        params = yaml.safe_load(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TopologyFileError(f"PARAMS {text}: no YAML or JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(params, dict) or not all(isinstance(key, str) for key in params):
+        raise TopologyFileError(f"PARAMS {text}: needed is a map of names to values, such as '{{levels: 3}}'")
+    return params
 
 
 def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:

@@ -2,7 +2,7 @@
 `switchboard`."""
 
 import asyncio
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import zmq
@@ -16,16 +16,19 @@ from pipeline.messages import (
     Subscribe,
     SupervisionEvent,
     ToLauncher,
+    UpdateRequest,
 )
 
 REPLY_SECONDS = 2.0
+UPDATE_SECONDS = 60.0
+"""A processor answers between two frames, and may have to load what its new parameters name."""
 
 
 class LauncherSilent(Exception):
     """The launcher did not answer in time."""
 
-    def __init__(self) -> None:
-        super().__init__(f"no answer from the launcher within {REPLY_SECONDS:g} s")
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer from the launcher within {seconds:g} s")
 
 
 class ControlLine:
@@ -35,7 +38,6 @@ class ControlLine:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.RCVTIMEO, int(1000 * REPLY_SECONDS))
         self._socket.connect(endpoint)
 
     def status(self) -> Status:
@@ -46,12 +48,16 @@ class ControlLine:
         """Start a stage again. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
         return msgspec.msgpack.decode(self._ask(RestartRequest(stage)), type=Answer)
 
-    def _ask(self, question: ToLauncher) -> bytes:
+    def update(self, stage: str, params: dict[str, Any]) -> Answer:
+        """Change parameters of a stage's processor, and wait until they are in force. Raises LauncherSilent when there
+        is no answer within UPDATE_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(UpdateRequest(stage, params), UPDATE_SECONDS), type=Answer)
+
+    def _ask(self, question: ToLauncher, seconds: float = REPLY_SECONDS) -> bytes:
         self._socket.send(msgspec.msgpack.encode(question))
-        try:
-            return self._socket.recv()
-        except zmq.Again as error:
-            raise LauncherSilent from error
+        if not self._socket.poll(int(1000 * seconds)):
+            raise LauncherSilent(seconds)
+        return self._socket.recv()
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +106,7 @@ class ControlClient:
             try:
                 reply = await asyncio.wait_for(self._socket.recv(), REPLY_SECONDS)
             except TimeoutError as error:
-                raise LauncherSilent from error
+                raise LauncherSilent(REPLY_SECONDS) from error
             return msgspec.msgpack.decode(reply, type=Status)
 
     def close(self) -> None:

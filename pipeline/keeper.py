@@ -15,11 +15,11 @@ from typing import Literal, Protocol
 import psutil
 import zmq
 
-from pipeline.messages import Activate, Drain, Finished, PeerRestarted, Ready, Refused, ToWorker
+from pipeline.messages import Activate, Drain, Finished, PeerRestarted, Ready, Refused, ToWorker, Update
 from pipeline.stage_process import StageProcess
 from pipeline.supervised_stage import FAILED, FINISHED, READY, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
-from pipeline.topology import Publisher, Stage
+from pipeline.topology import Inference, Publisher, Stage
 from pipeline.wiring import Wiring
 from pipeline.worker import EXIT_REFUSED
 
@@ -27,6 +27,9 @@ STAND_IN = "passthrough"
 """The worker that passes frames through while inference is away."""
 
 LAST_WORDS_MS = 50
+
+UNASKED = 0
+"""The number of an Update that nobody waits for: a process catches up with the others."""
 
 _NOT_A_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)
 
@@ -87,7 +90,7 @@ class Keeper:
     def heard(self, message: Ready | Finished | Refused) -> None:
         """A process has something to say of itself."""
         stage = self.stages.get(message.stage)
-        life = stage.life(_identity(message.stage, message.incarnation)) if stage else None
+        life = stage.life(message.incarnation) if stage else None
         if stage is None or life is None:
             return
         match message:
@@ -96,6 +99,7 @@ class Keeper:
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
                 if stage.takes_turns:
+                    self._bring_up_to_date(stage, life)
                     self._take_turns(stage)
                 if self.stopping:
                     self.tell(stage, Drain())
@@ -161,8 +165,12 @@ class Keeper:
         stage.forgive()
         for life in stage.lives:
             if not life.stands_in and (life is stage.active or not life.ready or spares_too):
-                life.asked_for = True
-                life.process.kill()
+                self.replace(life)
+
+    def replace(self, life: Life) -> None:
+        """End a process that is not to blame for anything, and start another in its place."""
+        life.asked_for = True
+        life.process.kill()
 
     def tell(self, stage: SupervisedStage, order: ToWorker) -> None:
         for life in stage.lives:
@@ -211,7 +219,7 @@ class Keeper:
         except OSError as error:
             self._could_not_start(stage, boot.spec.python if boot.spec else None, error)
             return
-        life = Life(process, stats, _identity(stage.name, stage.incarnation), stands_in=stands_in)
+        life = Life(process, stats, _identity(stage.name, stage.incarnation), stage.incarnation, stands_in=stands_in)
         stage.lives.append(life)
         if not stage.takes_turns:
             stage.active = life
@@ -228,6 +236,12 @@ class Keeper:
         else:
             self._announce("error", stage.name, "not_started", reason=str(error.strerror))
             self._schedule_restart(stage, f"cannot be started: {error.strerror}")
+
+    def _bring_up_to_date(self, stage: SupervisedStage, life: Life) -> None:
+        """While it loaded, the parameters may have changed."""
+        spec = self._wiring.topology.stages[stage.name]
+        if not life.stands_in and life.process.spec != spec and isinstance(spec, Inference):
+            self._switchboard.send(life.identity, Update(UNASKED, spec.processor.params))
 
     def _take_turns(self, stage: SupervisedStage) -> None:
         """See that the best process that is ready has the links."""

@@ -95,16 +95,28 @@ class LinkWriter:
         self._bell = boot.ready_fd
 
     def acquire(
-        self, *, seq: int, pts: int, epoch: int, arrived_ns: int, wait_seconds: float | None = None
+        self,
+        *,
+        seq: int,
+        pts: int,
+        epoch: int,
+        arrived_ns: int,
+        width: int | None = None,
+        height: int | None = None,
+        verdict: Outcome = Outcome.DELIVERED,
+        wait_seconds: float | None = None,
     ) -> Slot | None:
         """A FREE slot, now FILLING with frame (epoch, seq). Waits for one, `wait_seconds` at most.
 
-        None when there is none in that time, or when the worker was woken: call `acquire` again to go on waiting, or
-        `drop` to give the frame up.
+        `width` and `height` are the picture's, by default those of the largest that the link holds; 0: the frame has no
+        picture of its own. `verdict` is as what it is to be counted once it was shown. None when there is none in that
+        time, or when the worker was woken: call `acquire` again to go on waiting, or `drop` to give the frame up.
         """
         slot = self.table.free_slot() or self._wait_for_slot(wait_seconds)
         if slot is not None:
-            self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner)
+            if width is None or height is None:
+                width, height = self.boot.format.width, self.boot.format.height
+            self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner, width, height, verdict)
         return slot
 
     def publish(self, slot: Slot) -> None:

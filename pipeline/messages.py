@@ -1,7 +1,7 @@
 """Every message on every socket, and what a worker is told at its birth. The types are the schema."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,7 +10,8 @@ from pipeline.memory.cuda_handle import CudaSlabHandle
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
-    """What every slot of a frame link holds: uint8 RGB, shape (height, width, 3), contiguous."""
+    """The largest picture that a slot of a frame link holds: uint8 RGB, shape (height, width, 3), contiguous. A smaller
+    one lies at the slot's start; the slot's record says its size."""
 
     width: int
     height: int
@@ -22,6 +23,10 @@ class FrameFormat(msgspec.Struct, frozen=True):
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape)
+
+    def holds(self, width: int, height: int) -> bool:
+        """Whether a picture of this size fits."""
+        return 0 < width * height <= self.width * self.height
 
 
 class LinkBoot(msgspec.Struct, frozen=True):
@@ -183,6 +188,17 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 # anybody on this machine -> launcher
 
 
+class Updated(msgspec.Struct, frozen=True, tag="updated"):
+    """The answer to Update `number`: `params` are all that are in force now; or nothing was changed, and `problem` says
+    why."""
+
+    stage: str
+    incarnation: int
+    number: int
+    params: dict[str, Any] | None = None
+    problem: str = ""
+
+
 class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
     """Answered with Status."""
 
@@ -191,6 +207,14 @@ class RestartRequest(msgspec.Struct, frozen=True, tag="restart"):
     """Start a stage again, with a fresh budget of restarts; kill it before if it runs. Answered with Answer."""
 
     stage: str
+
+
+class UpdateRequest(msgspec.Struct, frozen=True, tag="update_request"):
+    """Change parameters of the processor that `stage` runs, from its next frame on. Answered with Answer, once they are
+    in force or were refused."""
+
+    stage: str
+    params: dict[str, Any]
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
@@ -210,6 +234,13 @@ class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
 
 class Activate(msgspec.Struct, frozen=True, tag="activate"):
     """To a process that has loaded and waits: the links are yours now."""
+
+
+class Update(msgspec.Struct, frozen=True, tag="update"):
+    """Change parameters of the processor, and answer with Updated."""
+
+    number: int
+    params: dict[str, Any]
 
 
 class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
@@ -327,6 +358,6 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
         return self.state in ("OK", "LOADING", "DRAINING")
 
 
-ToLauncher = Ready | Event | Finished | Refused | StatusRequest | RestartRequest | Subscribe
-ToWorker = Drain | Abandon | Activate | PeerRestarted
+ToLauncher = Ready | Event | Finished | Refused | Updated | StatusRequest | RestartRequest | UpdateRequest | Subscribe
+ToWorker = Drain | Abandon | Activate | Update | PeerRestarted
 FromLauncher = ToWorker | Answer | SupervisionEvent | Status

@@ -17,8 +17,11 @@ class Life:
     """One process of a stage; `identity` is its address. `stands_in`: it passes frames through while no real one is
     there."""
 
-    def __init__(self, process: StageProcess, stats: StageStats, identity: bytes, *, stands_in: bool) -> None:
+    def __init__(
+        self, process: StageProcess, stats: StageStats, identity: bytes, incarnation: int, *, stands_in: bool
+    ) -> None:
         self.process = process
+        self.incarnation = incarnation
         self.stats = stats
         self.identity = identity
         self.stands_in = stands_in
@@ -136,8 +139,9 @@ class SupervisedStage:
         taken = [life.stats for life in self.lives]
         return next(seat for seat, stats in enumerate(self.stats.seats) if stats not in taken)
 
-    def life(self, identity: bytes) -> Life | None:
-        return next((life for life in self.lives if life.identity == identity), None)
+    def life(self, incarnation: int) -> Life | None:
+        """The process with this number, if it lives."""
+        return next((life for life in self.lives if life.incarnation == incarnation), None)
 
     def next_backoff(self, now: float) -> float | None:
         """Seconds until the next start, or None when the budget is used up. Notes the death."""

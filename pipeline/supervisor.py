@@ -27,7 +27,10 @@ from pipeline.messages import (
     StatusRequest,
     SupervisionEvent,
     ToLauncher,
+    Updated,
+    UpdateRequest,
 )
+from pipeline.processor_changes import ProcessorChanges
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
 from pipeline.stage_process import become_reaper
@@ -71,6 +74,7 @@ class Supervisor:
         self._poller.register(self._switchboard.socket, zmq.POLLIN)
         self._keeper = Keeper(wiring, self._switchboard, self._poller, self._announce, display.output)
         self._stages = self._keeper.stages
+        self._changes = ProcessorChanges(wiring, self._keeper, self._switchboard, self._announce)
 
     def run(self) -> None:
         become_reaper()
@@ -83,6 +87,7 @@ class Supervisor:
                     self._wait()
                     self._hear()
                     self._keeper.reap(self._hear)
+                    self._changes.see_to_the_dead()
                     self._keeper.skim()
                     self._handle_signals()
                     self._keeper.watch()
@@ -225,6 +230,10 @@ class Supervisor:
                 self._switchboard.send(sender, self.status())
             case RestartRequest():
                 self._switchboard.send(sender, self._restart(message.stage))
+            case UpdateRequest():
+                self._changes.ask(sender, message)
+            case Updated():
+                self._changes.heard(message)
             case Event():
                 self._announce(message.level, message.stage, message.name, **message.fields)
             case Ready() | Finished() | Refused():

@@ -63,6 +63,13 @@ class Frame(_Section, kw_only=True, frozen=True):
     fit: Literal["crop", "pad", "stretch"] = "crop"
 
 
+class Size(_Section, kw_only=True, frozen=True):
+    """In pixels."""
+
+    width: Dimension
+    height: Dimension
+
+
 class Restart(_Section, kw_only=True, frozen=True):
     """How often a stage that dies is started again: at most `max_restarts` times in `window` seconds, the n-th time in
     a row after `backoff * 2**(n-2)` seconds (the first at once), at most `backoff_max`."""
@@ -192,11 +199,26 @@ class Encoder(_Section, kw_only=True, frozen=True):
 class Processor(_Section, kw_only=True, frozen=True):
     """What inference runs: `callable` names a function or class as module:name; `params` are its keyword arguments;
     `threads` is how many CPU threads torch may use, by default half of the cores: with all of them, one busy neighbour
-    stalls every parallel loop (a 7 ms frame took 270 ms)."""
+    stalls every parallel loop (a 7 ms frame took 270 ms).
+
+    `on_error` is what viewers see in the place of a frame on which it failed: the frame before, or the input passed
+    through. After `give_up_after` failures in a row its process is started again; 0: never."""
 
     callable: Callable
     params: dict[str, Any] = {}
     threads: Positive | None = None
+    on_error: Literal["last_frame", "pass_through"] = "last_frame"
+    give_up_after: Annotated[int, msgspec.Meta(ge=0)] = 100
+
+    @property
+    def kind(self) -> str:
+        """The key that says what runs."""
+        return "callable"
+
+    @property
+    def target(self) -> str:
+        """What runs, for people."""
+        return self.callable
 
 
 class Schedule(_Section, kw_only=True, frozen=True):
@@ -281,9 +303,11 @@ SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
 
 class Link(_Section, kw_only=True, frozen=True):
     """What joins two stages. Frames: `slots` and `policy` (latest: the consumer gets the newest frame; block: every
-    frame, and the producer waits). Encoded bytes: `buffer_bytes`, the most that is kept for a restart of decode."""
+    frame, and the producer waits); `max_frame`: the largest picture that a slot holds, by default that of `frame`.
+    Encoded bytes: `buffer_bytes`, the most that is kept for a restart of decode."""
 
     slots: Annotated[int, msgspec.Meta(ge=2, le=64)] = 6
+    max_frame: Size | None = None
     policy: Policy = "block"
     buffer_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=1 << 30)] = 16 << 20
 

@@ -77,6 +77,7 @@ def _check_links(topology: Topology) -> None:
                     f"links.{link}", f"this link has no {role}; name it as the {end} of a stage or remove it"
                 )
     _check_policies(topology)
+    _check_sizes(topology)
     for consumer, producer in ((Decode, Ingress), (Inference, Decode), (Egress, Inference)):
         _check_joined(topology, consumer, producer)
 
@@ -95,6 +96,17 @@ def _check_policies(topology: Topology) -> None:
                 f"links.{name}.slots",
                 f"{link.slots} slots cannot hold a frame in use, the newest, and one to fill; "
                 f"allowed with policy latest: {MIN_LATEST_SLOTS} or more",
+            )
+
+
+def _check_sizes(topology: Topology) -> None:
+    frame = topology.frame
+    for name, link in topology.links.items():
+        largest = link.max_frame
+        if largest is not None and largest.width * largest.height < frame.width * frame.height:
+            raise TopologyError(
+                f"links.{name}.max_frame",
+                f"{largest.width}x{largest.height} is less than frame, {frame.width}x{frame.height}; allowed: as much",
             )
 
 

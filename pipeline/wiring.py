@@ -6,6 +6,7 @@ The launcher makes it once from a topology, tells each worker its part, and recl
 import os
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -69,6 +70,14 @@ class Wiring:
             raise NeedsNewStart(f"{', '.join(fixed)}: a change needs a new start of the whole pipeline")
         before, self.topology = self.topology.stages, topology
         return [name for name, spec in topology.stages.items() if _unmanaged(spec) != _unmanaged(before[name])]
+
+    def change_params(self, stage: str, params: dict[str, Any]) -> None:
+        """From now on tell the processes of this inference stage these parameters."""
+        spec = self.topology.stages[stage]
+        assert isinstance(spec, Inference)
+        processor = msgspec.structs.replace(spec.processor, params=params)
+        stages = self.topology.stages | {stage: msgspec.structs.replace(spec, processor=processor)}
+        self.topology = msgspec.structs.replace(self.topology, stages=stages)
 
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
@@ -216,20 +225,20 @@ class Wiring:
 
     def _allocate_on_gpu(self) -> None:
         """Have the slots of all frame links made in GPU memory, if it can be shared here."""
-        topology, form = self.topology, self._format
+        topology = self.topology
         device = int(topology.device.removeprefix("cuda:")) if topology.device != "auto" else 0
         route: Route = "ipc" if topology.frame_memory == "cuda-ipc" else "vmm"
         names = [name for name in topology.links if topology.carries_frames(name)]
         try:
             probe(device, route)
-            slabs = {name: slab_bytes(topology.links[name].slots, form.nbytes) for name in names}
+            slabs = {name: slab_bytes(topology.links[name].slots, self._format(name).nbytes) for name in names}
             self.allocator = Allocator(device, route, slabs)
         except CudaUnavailable as problem:
             self.frames_on_host_because = str(problem)
 
-    @property
-    def _format(self) -> FrameFormat:
-        return FrameFormat(self.topology.frame.width, self.topology.frame.height)
+    def _format(self, link: str) -> FrameFormat:
+        largest = self.topology.links[link].max_frame or self.topology.frame
+        return FrameFormat(largest.width, largest.height)
 
     @property
     def _is_live(self) -> bool:
@@ -255,7 +264,7 @@ class Wiring:
     def _make_link(self, name: str) -> FrameLink:
         link = self.topology.links[name]
         cuda = self.allocator.handles[name] if self.allocator else None
-        return FrameLink(name, link.slots, link.policy, self._format, cuda)
+        return FrameLink(name, link.slots, link.policy, self._format(name), cuda)
 
     def _slab(self, name: str, nbytes: int) -> int:
         fd = create_slab(f"{self.topology.name}-{name}", nbytes)

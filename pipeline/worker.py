@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import zmq
@@ -33,6 +33,8 @@ from pipeline.messages import (
     Refused,
     ToLauncher,
     ToWorker,
+    Update,
+    Updated,
     WorkerBoot,
 )
 from pipeline.parent_death import die_with
@@ -50,6 +52,10 @@ class WorkerRefused(Exception):
     """The worker cannot work as configured. The text is one line for the user: what, where, how to mend it."""
 
 
+class WorkerFailed(Exception):
+    """The worker cannot go on, and another one may. The text is one line for the user."""
+
+
 class WorkerAbandoned(Exception):
     """Nobody will take what this worker hands on. Ends `main` early; what it holds is counted by the launcher."""
 
@@ -63,7 +69,8 @@ class Worker:
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()
-        self._activated = threading.Event()
+        self._orders: queue.SimpleQueue[Activate | Update] = queue.SimpleQueue()
+        self._has_links = False  # while it has none, the links' bells are another process's to hear
         self.abandoned = False
         self._restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[ToLauncher | None] = queue.SimpleQueue()
@@ -92,9 +99,25 @@ class Worker:
         """Tell the launcher that this stage can take work."""
         self._send(Ready(self.boot.stage, self.boot.incarnation, detail))
 
-    def wait_for_turn(self) -> None:
-        """Return when the links are this process's to use. One that is not needed any more waits until it is killed."""
-        self._activated.wait()
+    def wait_for_turn(self, apply: Callable[[Update], None] | None = None) -> None:
+        """Return when the links are this process's to use; until then `apply` sees to each Update. One that is not
+        needed any more waits until it is killed."""
+        while isinstance(order := self._orders.get(), Update):
+            if apply is not None:
+                apply(order)
+        self._has_links = True
+
+    def next_update(self) -> Update | None:
+        """A change of parameters that is asked for, if there is one. To be answered with `updated`."""
+        try:
+            order = self._orders.get_nowait()
+        except queue.Empty:
+            return None
+        return order if isinstance(order, Update) else None
+
+    def updated(self, order: Update, params: dict[str, Any] | None, problem: str = "") -> None:
+        """`params` are all that are in force now; None: nothing was changed, because of `problem`."""
+        self._send(Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem))
 
     def info(self, name: str, **fields: str | int | float) -> None:
         self._send(Event(self.boot.stage, "info", name, fields))
@@ -176,8 +199,10 @@ class Worker:
         line.close()
 
     def _obey(self, order: ToWorker) -> None:
-        if isinstance(order, Activate):
-            self._activated.set()
+        if isinstance(order, Activate | Update):
+            self._orders.put(order)
+            if self._has_links:
+                self._wake()
         elif isinstance(order, Drain):
             self.drain()
         elif isinstance(order, Abandon):
@@ -215,6 +240,10 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
     except (WorkerRefused, CudaUnavailable) as refusal:
         worker.close(Refused(boot.stage, boot.incarnation, str(refusal)))
         sys.exit(EXIT_REFUSED)
+    except WorkerFailed as failure:
+        worker.error("gives_up", reason=str(failure))
+        worker.close()
+        sys.exit(1)
     except Exception:  # noqa: BLE001 - the outermost loop of the process
         traceback.print_exc()
         worker.close()

@@ -28,7 +28,7 @@ def live(stage, *, stands_in=False, ready=True):
     process = SimpleNamespace(pid=stage.incarnation, usage=lambda: (1.5, 1000))
     stats = stage.stats.seats[stage.free_seat()]
     stats.beat()
-    life = Life(process, stats, f"{stage.name}#{stage.incarnation}".encode(), stands_in=stands_in)
+    life = Life(process, stats, f"{stage.name}#{stage.incarnation}".encode(), stage.incarnation, stands_in=stands_in)
     life.ready = ready
     stage.lives.append(life)
     return life

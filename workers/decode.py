@@ -31,9 +31,8 @@ class Decode:
         self._epoch = boot.epoch
         self._waits = boot.output.policy == "block"
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
-        form = boot.output.format
         self._target = open_target(boot.output, self._writer.table)
-        self._decoder = VideoDecoder(form.width, form.height, boot.frame.fit)
+        self._decoder = VideoDecoder(boot.frame.width, boot.frame.height, boot.frame.fit)
         self._source = EncodedReader(boot.encoded, worker.zmq, owner=boot.incarnation)
         self._live = LiveDecoder(self._decoder, self._writer.table, self._source.cursor.segment)
         self._audio = AudioWriter(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
@@ -98,6 +97,8 @@ class Decode:
                 pts=item.pts,
                 epoch=self._epoch,
                 arrived_ns=arrived_ns,
+                width=self._worker.boot.frame.width,
+                height=self._worker.boot.frame.height,
                 wait_seconds=None if self._waits else 0,
             )
             if slot is not None or not self._waits:

@@ -80,7 +80,7 @@ class Egress:
             return
         self._stats.busy()
         self._begin_anew_after_a_loss()
-        units = self._encoder.encode(self._source.picture(slot), slot.pts)
+        units = self._encode(slot)
         self._reader.commit(slot)
         self._write(units)
         now = time.monotonic_ns()
@@ -88,13 +88,21 @@ class Egress:
         if not self._shown:
             self._shown = True
             self._worker.info("first_frame", seq=slot.seq, ms=round((now - slot.arrived_ns) / 1e6, 1))
-        self._stats.record(Span.STAGE, now - slot.ready_ns)
-        self._stats.record(Span.END_TO_END, now - slot.arrived_ns)
-        self._stats.out()
-        self._reader.release(slot, Outcome.DELIVERED)
+        if slot.verdict is Outcome.DELIVERED:
+            self._stats.record(Span.STAGE, now - slot.ready_ns)
+            self._stats.record(Span.END_TO_END, now - slot.arrived_ns)
+            self._stats.out()
+        self._reader.release(slot, slot.verdict)
         self._stats.idle()
         if self._trickle is not None:
             self._stats.total(Word.SEGMENTS_LOST, self._trickle.segments_lost)
+
+    def _encode(self, slot: Slot) -> list[EncodedUnit]:
+        """A frame without a picture is one that could not be processed: the one before is shown in its place."""
+        if slot.width:
+            return self._encoder.encode(self._source.picture(slot), slot.pts)
+        self._stats.add(Word.REPEATED)
+        return self._encoder.repeat(slot.pts) if self._encoder.has_picture else []
 
     def _repeat(self) -> None:
         """No new frame has come in time: show the last one again."""

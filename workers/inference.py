@@ -11,39 +11,40 @@ from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
-from pipeline.messages import LinkBoot, WorkerBoot
+from pipeline.messages import LinkBoot, Update, WorkerBoot
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
-from pipeline.processors.protocol import ProcessorError
-from pipeline.processors.torch_callable import TorchCallable
+from pipeline.processors.guard import Guard, ProcessorGivenUp
+from pipeline.processors.kinds import make_processor
+from pipeline.processors.protocol import FrameIdentity, Processor, ProcessorError
 from pipeline.topology import Inference as InferenceSpec
-from pipeline.worker import Worker, WorkerRefused, run
-
-REPORT_SECONDS = 1.0
-"""A processor that fails on every frame is reported once in this time, with the count."""
+from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 
 
 class Inference:
-    def __init__(self, worker: Worker, device: torch.device, processor: TorchCallable) -> None:
+    def __init__(self, worker: Worker, device: torch.device, processor: Processor) -> None:
         boot = worker.boot
         assert boot.input is not None
         assert boot.output is not None
+        assert isinstance(boot.spec, InferenceSpec)
         self._worker = worker
         self._stats = worker.stats
         self._processor = processor
+        self._passes_through = boot.spec.processor.on_error == "pass_through"
         self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         self._incoming = _open_frames(boot.input, self._reader.table.slots, device)
         self._outgoing = _open_frames(boot.output, self._writer.table.slots, device)
-        self._reported = 0.0
-        self._errors = 0
+        self._guard = Guard(processor, self._outgoing.check, worker.error, boot.spec.processor.give_up_after)
 
     def run_forever(self) -> None:
         """Until decode has ended and every frame was handed on."""
         with torch.inference_mode():
             while not self._reader.drained:
+                self._update()
                 slot = self._reader.take()
                 if slot is not None:
+                    self._update()
                     self._serve(slot)
         self._writer.end()
 
@@ -55,44 +56,79 @@ class Inference:
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
         self._stats.busy()
-        try:
-            image = self._processor.process(self._incoming.load(slot))
-            self._outgoing.check(image)
-        except Exception as error:  # noqa: BLE001 - whatever the user's code raises costs one frame
-            self._reader.release(slot, Outcome.PROCESSOR_ERROR)
-            self._report(error)
-            self._stats.idle()
-            return
+        identity = FrameIdentity(self._worker.boot.stream, slot.epoch, slot.seq, slot.pts)
+        result = self._guard.process(self._incoming.load(slot), identity)
         self._stats.idle()
-        target = self._acquire(slot)
-        self._outgoing.store(image, target)
-        self._writer.publish(target)
+        if result is None:
+            self._stand_in(slot)
+            return
+        for text in result.texts:
+            self._worker.info("text", seq=slot.seq, pts=slot.pts, text=text)
+        if result.image is None:
+            self._reader.release(slot, Outcome.WITHHELD)
+            return
+        self._hand_on(slot, result.image)
         self._stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
+
+    def _stand_in(self, slot: Slot) -> None:
+        """The frame could not be processed: what viewers see in its place is counted as that, and not as delivered."""
+        if self._passes_through:
+            self._hand_on(slot, self._incoming.load(slot), Outcome.PROCESSOR_ERROR)
+        else:
+            target = self._acquire(slot, 0, 0, Outcome.PROCESSOR_ERROR)  # The picture before it is shown again.
+            self._publish(slot, target)
+
+    def _hand_on(self, slot: Slot, image: torch.Tensor, verdict: Outcome = Outcome.DELIVERED) -> None:
+        target = self._acquire(slot, image.shape[2], image.shape[1], verdict)
+        self._outgoing.store(image, target)
+        self._publish(slot, target)
+
+    def _publish(self, slot: Slot, target: Slot) -> None:
+        self._writer.publish(target)
         self._stats.out()
         self._reader.release(slot, Outcome.DELIVERED)
 
-    def _acquire(self, slot: Slot) -> Slot:
+    def _acquire(self, slot: Slot, width: int, height: int, verdict: Outcome) -> Slot:
         """A slot for the result. With none free this waits for egress: what was processed is not thrown away."""
         while True:
-            target = self._writer.acquire(seq=slot.seq, pts=slot.pts, epoch=slot.epoch, arrived_ns=slot.arrived_ns)
+            target = self._writer.acquire(
+                seq=slot.seq,
+                pts=slot.pts,
+                epoch=slot.epoch,
+                arrived_ns=slot.arrived_ns,
+                width=width,
+                height=height,
+                verdict=verdict,
+            )
             if target is not None:
                 return target
             self._worker.check_abandoned()
 
-    def _report(self, error: Exception) -> None:
-        self._errors += 1
-        now = time.monotonic()
-        if now - self._reported > REPORT_SECONDS:
-            self._reported = now
-            self._worker.error("processor_error", problem=f"{type(error).__name__}: {error}", count=self._errors)
+    def _update(self) -> None:
+        while (order := self._worker.next_update()) is not None:
+            self._stats.busy()
+            apply_update(self._worker, self._processor, order)
+            self._stats.idle()
+
+
+def apply_update(worker: Worker, processor: Processor, order: Update) -> None:
+    """Change the processor's parameters and say what came of it."""
+    try:
+        params = processor.update(order.params)
+    except ProcessorError as error:
+        worker.updated(order, None, str(error))
+    except Exception as error:  # noqa: BLE001 - the user's own code; what it ran with before goes on
+        worker.updated(order, None, f"{type(error).__name__}: {error}")
+    else:
+        worker.updated(order, params)
 
 
 def _open_frames(boot: LinkBoot, slots: Sequence[Slot], device: torch.device) -> FrameTensors:
     """A link's slots as tensors."""
     if boot.cuda is None:
-        return FrameTensors(host_tensors(slots, boot.format), device)
+        return FrameTensors(host_tensors(slots), boot.format, device)
     slab = CudaSlab(CudaDriver(boot.cuda.device), boot.cuda)
-    return CudaFrames(slot_tensors(slab, boot.slots, boot.format))
+    return CudaFrames(slot_tensors(slab, boot.slots, boot.format), boot.format)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -122,20 +158,23 @@ def main(worker: Worker) -> None:
     torch.set_num_threads(spec.processor.threads or max(1, (os.cpu_count() or 1) // 2))
     device = choose_device(worker.boot.device)
     _check_memory(worker.boot, device)
-    processor = TorchCallable(spec.processor.callable, spec.processor.params)
+    processor = make_processor(spec.processor)
     try:
         processor.load(device)
     except ProcessorError as error:
-        raise WorkerRefused(f"stages.{worker.boot.stage}.processor.callable: {error}") from error
+        raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
     with torch.inference_mode():
         try:
             processor.warm_up(worker.boot.frame.height, worker.boot.frame.width)
         except Exception as error:  # noqa: BLE001 - live frames decide; a processor may refuse a black picture
             worker.warning("warm_up_failed", problem=f"{type(error).__name__}: {error}")
-    worker.ready(f"{spec.processor.callable} on {device}")
-    worker.wait_for_turn()
+    worker.ready(f"{spec.processor.target} on {device}")
+    worker.wait_for_turn(lambda order: apply_update(worker, processor, order))
     inference = Inference(worker, device, processor)
-    inference.run_forever()
+    try:
+        inference.run_forever()
+    except ProcessorGivenUp as error:
+        raise WorkerFailed(str(error)) from error
     inference.close()
 
 

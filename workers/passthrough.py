@@ -29,7 +29,14 @@ def pass_frames(worker: Worker) -> None:
             continue
         stats.add(Word.UNITS_IN)
         while (
-            target := writer.acquire(seq=slot.seq, pts=slot.pts, epoch=slot.epoch, arrived_ns=slot.arrived_ns)
+            target := writer.acquire(
+                seq=slot.seq,
+                pts=slot.pts,
+                epoch=slot.epoch,
+                arrived_ns=slot.arrived_ns,
+                width=slot.width,
+                height=slot.height,
+            )
         ) is None:
             worker.check_abandoned()
         stats.busy()

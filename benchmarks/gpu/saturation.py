@@ -111,7 +111,7 @@ def _infer(job: Job) -> None:
 
     driver = CudaDriver(DEVICE)
     incoming, outgoing = (
-        CudaFrames(slot_tensors(CudaSlab(driver, handle), boot.slots, boot.format))
+        CudaFrames(slot_tensors(CudaSlab(driver, handle), boot.slots, boot.format), boot.format)
         for boot, handle in ((job.raw, job.raw_slab), (job.styled, job.styled_slab))
     )
     reader, writer = BlockReader(job.raw, owner=1), LinkWriter(job.styled, owner=1)

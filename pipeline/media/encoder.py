@@ -77,6 +77,11 @@ class VideoEncoder:
         settings = {**_LOW_DELAY[codec], "preset": preset, **_quality(codec, bitrate, crf), **(options or {})}
         self._context = _open(codec, width, height, fps_hint, bitrate, threads, settings)
 
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is a picture to repeat."""
+        return self._picture is not None
+
     def request_keyframe(self) -> None:
         """Make the next picture a key picture."""
         self._key_requested = True

@@ -4,6 +4,7 @@ In host memory an array is the slot itself. A slot in GPU memory is reached thro
 engines.
 """
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +22,8 @@ Pixels = NDArray[np.uint8]
 
 
 class Target(Protocol):
-    """Where a producer draws: `array`, then `complete`, and the frame may be published."""
+    """Where a producer draws: `array`, of the size that the slot was acquired with, then `complete`, and the frame may
+    be published."""
 
     def array(self, slot: Slot) -> Pixels: ...
     def complete(self, slot: Slot) -> None: ...
@@ -47,10 +49,15 @@ def open_source(boot: LinkBoot, table: SlotTable) -> Source:
 
 class _HostPixels:
     def __init__(self, boot: LinkBoot, table: SlotTable) -> None:
-        self._views = [np.frombuffer(slot.data, np.uint8).reshape(boot.format.shape) for slot in table.slots]
+        largest = boot.format.shape
+        self._whole = [np.frombuffer(slot.data, np.uint8) for slot in table.slots]
+        self._views = [whole.reshape(largest) for whole in self._whole]
 
     def array(self, slot: Slot) -> Pixels:
-        return self._views[slot.index]
+        view, shape = self._views[slot.index], (slot.height, slot.width, 3)
+        if view.shape != shape:
+            view = self._views[slot.index] = _cut(self._whole[slot.index], shape)
+        return view
 
     picture = array
 
@@ -59,6 +66,7 @@ class _HostPixels:
 
     def close(self) -> None:
         self._views.clear()
+        self._whole.clear()
 
 
 class _Upload:
@@ -66,11 +74,11 @@ class _Upload:
         self._slab = _open(boot)
         self._uploader = Uploader(self._slab, boot.format.shape, page_aligned(boot.format.nbytes))
 
-    def array(self, _slot: Slot) -> Pixels:
-        return self._uploader.pixels
+    def array(self, slot: Slot) -> Pixels:
+        return _cut(self._uploader.pixels.reshape(-1), (slot.height, slot.width, 3))
 
     def complete(self, slot: Slot) -> None:
-        self._uploader.upload(slot.index)
+        self._uploader.upload(slot.index, slot.height * slot.width * 3)
 
     def close(self) -> None:
         self._uploader.close()
@@ -83,11 +91,17 @@ class _Download:
         self._downloader = Downloader(self._slab, boot.format.shape, page_aligned(boot.format.nbytes))
 
     def picture(self, slot: Slot) -> Pixels:
-        return self._downloader.download(slot.index)
+        shape = (slot.height, slot.width, 3)
+        return _cut(self._downloader.download(slot.index, slot.height * slot.width * 3).reshape(-1), shape)
 
     def close(self) -> None:
         self._downloader.close()
         _close(self._slab)
+
+
+def _cut(whole: Pixels, shape: tuple[int, int, int]) -> Pixels:
+    """The picture of `shape` at the start of a slot, of which `whole` is all bytes."""
+    return whole[: math.prod(shape)].reshape(shape)
 
 
 def _open(boot: LinkBoot) -> CudaSlab:

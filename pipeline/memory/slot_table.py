@@ -50,6 +50,7 @@ class Outcome(IntEnum):
     POISON = 6
     SHUTDOWN = 7
     RETRY = 8
+    WITHHELD = 9
 
     @property
     def is_drop(self) -> bool:
@@ -86,6 +87,9 @@ _OWNER = 6
 _ARRIVED_NS = 7
 _READY_NS = 8
 _HELD_NS = 9
+_WIDTH = 10
+_HEIGHT = 11
+_VERDICT = 12
 _RECORD_WORDS = 16
 
 
@@ -140,6 +144,21 @@ class Slot:
     @property
     def owner(self) -> int:
         return int(self._words[self._base + _OWNER])
+
+    @property
+    def width(self) -> int:
+        """Of the picture, in pixels; 0: there is none, and the one before is to be shown again."""
+        return int(self._words[self._base + _WIDTH])
+
+    @property
+    def height(self) -> int:
+        return int(self._words[self._base + _HEIGHT])
+
+    @property
+    def verdict(self) -> Outcome:
+        """As what the producer wants the frame to be counted once it was shown: DELIVERED, but for one that stands in
+        for a frame which it could not process."""
+        return Outcome(self._words[self._base + _VERDICT])
 
     @property
     def arrived_ns(self) -> int:
@@ -275,7 +294,18 @@ class ProducerTable(SlotTable):
                 return slot
         return None
 
-    def begin(self, slot: Slot, seq: int, pts: int, epoch: int, arrived_ns: int, owner: int) -> None:
+    def begin(
+        self,
+        slot: Slot,
+        seq: int,
+        pts: int,
+        epoch: int,
+        arrived_ns: int,
+        owner: int,
+        width: int = 0,
+        height: int = 0,
+        verdict: Outcome = Outcome.DELIVERED,
+    ) -> None:
         """FREE -> FILLING. Counts the frame as begun."""
         words, base = self._words, slot._base
         words[base] = (words[base] | STATE_MASK) + 1 | FILLING  # the next generation
@@ -287,6 +317,9 @@ class ProducerTable(SlotTable):
         words[base + _COMMITTED] = 0
         words[base + _OWNER] = owner
         words[base + _ARRIVED_NS] = arrived_ns
+        words[base + _WIDTH] = width
+        words[base + _HEIGHT] = height
+        words[base + _VERDICT] = verdict
 
     def publish(self, slot: Slot, now_ns: int) -> None:
         """FILLING -> READY. The pixels must be complete: from here on they survive this process."""

@@ -22,11 +22,11 @@ class Uploader:
         self._lane = _Lane(slab, shape, stride)
         self.pixels = self._lane.pixels
 
-    def upload(self, index: int) -> None:
-        """Copy `pixels` into slot `index`: complete when this returns, so that READY may be written. Raises CudaError,
-        and IndexError for a slot that is not in the slab."""
+    def upload(self, index: int, nbytes: int | None = None) -> None:
+        """Copy `pixels`, or the first `nbytes` of its bytes, into slot `index`: complete when this returns, so that
+        READY may be written. Raises CudaError, and IndexError for a slot that is not in the slab."""
         lane = self._lane
-        lane.copy("cuMemcpyHtoDAsync", lane.slot(index), lane.address)
+        lane.copy("cuMemcpyHtoDAsync", lane.slot(index), lane.address, nbytes)
 
     def close(self) -> None:
         """Free everything; `pixels` must not be touched any more. A second call does nothing."""
@@ -41,11 +41,12 @@ class Downloader:
         self._lane = _Lane(slab, shape, stride)
         self.pixels = self._lane.pixels
 
-    def download(self, index: int) -> np.ndarray:
-        """`pixels`, uint8 of (height, width, 3), with what slot `index` holds; the next call overwrites it. The slot
-        may be freed when this returns. Raises CudaError, and IndexError for a slot that is not in the slab."""
+    def download(self, index: int, nbytes: int | None = None) -> np.ndarray:
+        """`pixels`, uint8 of (height, width, 3), with what slot `index` holds, or with the first `nbytes` bytes of it;
+        the next call overwrites it. The slot may be freed when this returns. Raises CudaError, and IndexError for a
+        slot that is not in the slab."""
         lane = self._lane
-        lane.copy("cuMemcpyDtoHAsync", lane.address, lane.slot(index))
+        lane.copy("cuMemcpyDtoHAsync", lane.address, lane.slot(index), nbytes)
         return self.pixels
 
     def close(self) -> None:
@@ -81,8 +82,8 @@ class _Lane:
     def slot(self, index: int) -> int:
         return self._slab.slot_pointer(index, self._stride, self._nbytes)
 
-    def copy(self, function: str, target: int, source: int) -> None:
-        self._call(function, target, source, self._nbytes, self._stream)
+    def copy(self, function: str, target: int, source: int, nbytes: int | None) -> None:
+        self._call(function, target, source, self._nbytes if nbytes is None else nbytes, self._stream)
         self._call("cuEventRecord", self._event, self._stream)
         self._call("cuEventSynchronize", self._event)
 

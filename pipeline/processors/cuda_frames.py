@@ -13,24 +13,23 @@ from pipeline.processors.frame_tensors import FrameTensors
 
 
 def slot_tensors(slab: CudaSlab, slots: int, form: FrameFormat) -> list[torch.Tensor]:
-    """The slots of a link as uint8 tensors of shape (height, width, 3) that are the slab's memory. They are good until
-    the slab is closed."""
+    """The slots of a link as flat uint8 tensors that are the slab's memory. They are good until the slab is closed."""
     torch.cuda.init()  # Before that torch cannot tell whose memory a pointer is.
     stride, device = page_aligned(form.nbytes), torch.device("cuda", slab.device)
-    return [torch.as_tensor(slab.slot_array(i, stride, form.shape), device=device) for i in range(slots)]
+    return [torch.as_tensor(slab.slot_array(i, stride, form.shape), device=device).view(-1) for i in range(slots)]
 
 
 class CudaFrames(FrameTensors):
     """The tensors of one link's slots, and one float32 (1, height, width, 3) picture on their device."""
 
-    def __init__(self, pixels: Sequence[torch.Tensor]) -> None:
+    def __init__(self, pixels: Sequence[torch.Tensor], form: FrameFormat) -> None:
         """`pixels` are the slots, as `slot_tensors` makes them; any device will do."""
-        super().__init__(pixels, pixels[0].device)
+        super().__init__(pixels, form, pixels[0].device)
         self._stored = torch.cuda.Event(blocking=True) if self._picture.is_cuda else None
 
     def store(self, image: torch.Tensor, slot: Slot) -> None:
-        """Round `image`, a checked picture, into the slot: complete when this returns, and so is every earlier work on
-        the current stream, so that READY may be written and the frame's own slot be freed."""
+        """As FrameTensors does: complete when this returns, and so is every earlier work on the current stream, so that
+        READY may be written and the frame's own slot be freed."""
         super().store(image, slot)
         if self._stored is not None:
             self._stored.record(torch.cuda.current_stream(self._picture.device))

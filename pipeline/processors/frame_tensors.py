@@ -1,6 +1,6 @@
 """Between slots and tensors: uint8 RGB in shared memory on one side, ComfyUI's IMAGE on the device on the other.
 
-All buffers are made once; nothing is allocated per frame but what the processor itself makes.
+All buffers are made once for a size of picture; nothing is allocated per frame but what the processor itself makes.
 """
 
 from collections.abc import Sequence
@@ -12,31 +12,40 @@ from pipeline.messages import FrameFormat
 from pipeline.processors.protocol import ProcessorError
 
 
-def host_tensors(slots: Sequence[Slot], form: FrameFormat) -> list[torch.Tensor]:
-    """The slots of a link in host memory as uint8 tensors of shape (height, width, 3) that are that memory."""
-    return [torch.frombuffer(slot.data, dtype=torch.uint8).view(form.shape) for slot in slots]
+def host_tensors(slots: Sequence[Slot]) -> list[torch.Tensor]:
+    """The slots of a link in host memory as flat uint8 tensors that are that memory."""
+    return [torch.frombuffer(slot.data, dtype=torch.uint8) for slot in slots]
 
 
 class FrameTensors:
     """The tensors of one link's slots, and one float32 (1, height, width, 3) picture on the device."""
 
-    def __init__(self, pixels: Sequence[torch.Tensor], device: torch.device) -> None:
-        """`pixels` are the slots, uint8 (height, width, 3), as `host_tensors` makes them."""
-        self._pixels = list(pixels)
-        self._picture = torch.empty((1, *pixels[0].shape), dtype=torch.float32, device=device)
+    def __init__(self, pixels: Sequence[torch.Tensor], form: FrameFormat, device: torch.device) -> None:
+        """`pixels` are the slots, flat uint8, as `host_tensors` makes them; `form` is the largest picture."""
+        self._form = form
+        self._flat = list(pixels)
+        self._slots = [flat[: form.nbytes].view(form.shape) for flat in self._flat]
+        self._picture = torch.empty((1, *form.shape), dtype=torch.float32, device=device)
 
     def load(self, slot: Slot) -> torch.Tensor:
-        """The slot's pixels as float32 (1, height, width, 3) in [0, 1] on the device. Overwritten by the next call."""
-        self._picture[0].copy_(self._pixels[slot.index])
-        return self._picture.mul_(1 / 255)
+        """The slot's picture as float32 (1, height, width, 3) in [0, 1] on the device. Overwritten by the next call."""
+        pixels, picture = self._buffers(slot)
+        picture[0].copy_(pixels)
+        return picture.mul_(1 / 255)
 
     def check(self, image: torch.Tensor) -> None:
         """Raises ProcessorError unless `image` is a picture that fits a slot."""
         if not isinstance(image, torch.Tensor):
             raise ProcessorError(f"gave a {type(image).__name__}; needed: a tensor")
-        if image.shape != self._picture.shape or not image.is_floating_point():
+        if image.ndim != 4 or image.shape[0] != 1 or image.shape[3] != 3 or not image.is_floating_point():
             raise ProcessorError(
-                f"gave {image.dtype} {tuple(image.shape)}; needed: float {tuple(self._picture.shape)} in [0, 1]"
+                f"gave {image.dtype} {tuple(image.shape)}; needed: float (1, height, width, 3) in [0, 1]"
+            )
+        height, width = image.shape[1:3]
+        if width % 2 or height % 2 or not self._form.holds(width, height):
+            raise ProcessorError(
+                f"gave a picture of {width}x{height}; needed: even sides, and at most {self._form.width}x"
+                f"{self._form.height} pixels in all, the link's `max_frame`"
             )
         if image.device != self._picture.device or image.layout != torch.strided:
             raise ProcessorError(
@@ -44,7 +53,19 @@ class FrameTensors:
             )
 
     def store(self, image: torch.Tensor, slot: Slot) -> None:
-        """Round `image`, a checked picture, into the slot: complete when this returns."""
-        torch.mul(image, 255, out=self._picture)
-        self._picture.round_().clamp_(0, 255)
-        self._pixels[slot.index].copy_(self._picture[0])
+        """Round `image`, a checked picture of the size that the slot was acquired with, into the slot: complete when
+        this returns."""
+        pixels, picture = self._buffers(slot)
+        torch.mul(image, 255, out=picture)
+        picture.round_().clamp_(0, 255)
+        pixels.copy_(picture[0])
+
+    def _buffers(self, slot: Slot) -> tuple[torch.Tensor, torch.Tensor]:
+        """The slot, and the picture on the device, in the slot's size."""
+        pixels, shape = self._slots[slot.index], (slot.height, slot.width, 3)
+        if pixels.shape != shape:
+            flat = self._flat[slot.index]
+            pixels = self._slots[slot.index] = flat[: slot.height * slot.width * 3].view(shape)
+        if self._picture.shape[1:] != shape:
+            self._picture = torch.empty((1, *shape), dtype=torch.float32, device=self._picture.device)
+        return pixels, self._picture

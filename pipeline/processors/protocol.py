@@ -1,7 +1,8 @@
 """What every processor answers, whatever runs inside it. Inference knows processors only by this."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import torch
 
 
@@ -9,8 +10,25 @@ class ProcessorError(Exception):
     """The processor cannot be had as configured, or did not give what it must. One line for the user."""
 
 
+class FrameIdentity(msgspec.Struct, frozen=True, gc=False):
+    """Which frame of which stream a picture is. `seq` rises by frame; `pts` is its time in 1/90000 s."""
+
+    stream: str
+    epoch: int
+    seq: int
+    pts: int
+
+
+class Result(NamedTuple):
+    """What a processor made of one frame: a picture as `process` takes one, in any size that the link behind holds, or
+    None to withhold it; and lines of text for whoever follows the stream's events."""
+
+    image: torch.Tensor | None = None
+    texts: tuple[str, ...] = ()
+
+
 class Processor(Protocol):
-    """Turns one picture into another of the same size.
+    """Turns one picture into another.
 
     Pictures are float32 tensors of shape (1, height, width, 3), RGB, in [0, 1], on the device given to `load`: the
     IMAGE of ComfyUI.
@@ -22,14 +40,16 @@ class Processor(Protocol):
     def warm_up(self, height: int, width: int) -> None:
         """Pay for what is paid once, so that the first live frame does not."""
 
-    def process(self, image: torch.Tensor) -> torch.Tensor:
-        """The new picture. `image` belongs to the caller and is overwritten by the next one: do not keep it.
+    def process(self, image: torch.Tensor, frame: FrameIdentity) -> torch.Tensor | Result | None:
+        """The new picture; None withholds the frame. `image` belongs to the caller and is overwritten by the next one:
+        do not keep it.
 
         May raise anything: the frame is then counted as `processor_error` and reported, and the next one is tried.
         """
 
-    def update(self, params: dict[str, Any]) -> None:
-        """Replace parameters, from the next picture on. Raises ProcessorError for one that is not known."""
+    def update(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Change parameters, from the next picture on. Returns all that are in force then: a processor made with those
+        does the same. Raises ProcessorError, with nothing changed, for one that is not known or not allowed."""
 
     def close(self) -> None:
         """Give back what `load` took."""

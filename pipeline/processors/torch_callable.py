@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.processors.protocol import ProcessorError
+from pipeline.processors.protocol import FrameIdentity, ProcessorError, Result
 
 
 class TorchCallable:
@@ -20,7 +20,7 @@ class TorchCallable:
     def __init__(self, target: str, params: dict[str, Any]) -> None:
         self._target = target
         self._params = dict(params)
-        self._function: Callable[..., torch.Tensor] | None = None
+        self._function: Callable[..., torch.Tensor | Result | None] | None = None
         self._is_class = False
         self._device = torch.device("cpu")
 
@@ -30,33 +30,38 @@ class TorchCallable:
         found = _resolve(self._target)
         self._is_class = inspect.isclass(found)
         self._check(found, self._params)
-        self._function = self._make(found)
+        self._function = self._make(found, self._params)
 
     def warm_up(self, height: int, width: int) -> None:
-        self.process(torch.zeros((1, height, width, 3), device=self._device))
+        self._call(torch.zeros((1, height, width, 3), device=self._device))
 
-    def process(self, image: torch.Tensor) -> torch.Tensor:
+    def process(self, image: torch.Tensor, frame: FrameIdentity) -> torch.Tensor | Result | None:
+        return self._call(image)
+
+    def update(self, params: dict[str, Any]) -> dict[str, Any]:
+        found = _resolve(self._target)
+        merged = {**self._params, **params}
+        self._check(found, merged)
+        # Made before anything changes: a class that refuses its new parameters leaves the old instance at work.
+        if self._is_class:
+            self._function = self._make(found, merged)
+        self._params = merged
+        return dict(merged)
+
+    def close(self) -> None:
+        self._function = None
+
+    def _call(self, image: torch.Tensor) -> torch.Tensor | Result | None:
         assert self._function is not None, "load comes first"
         if self._is_class:
             return self._function(image)
         return self._function(image, **self._params)
 
-    def update(self, params: dict[str, Any]) -> None:
-        found = _resolve(self._target)
-        merged = {**self._params, **params}
-        self._check(found, merged)
-        self._params = merged
-        if self._is_class:
-            self._function = self._make(found)
-
-    def close(self) -> None:
-        self._function = None
-
-    def _make(self, found: Any) -> Callable[..., torch.Tensor]:
+    def _make(self, found: Any, params: dict[str, Any]) -> Callable[..., torch.Tensor | Result | None]:
         if not self._is_class:
             return found  # type: ignore[no-any-return]
         try:
-            instance = found(**self._params)
+            instance = found(**params)
         except Exception as error:  # Whatever the user's own code raises.
             raise ProcessorError(f"{self._target}: cannot be made: {type(error).__name__}: {error}") from error
         if isinstance(instance, torch.nn.Module):

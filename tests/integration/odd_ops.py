@@ -12,7 +12,10 @@ from pathlib import Path
 
 import torch
 
+from pipeline.processors.protocol import Result
+
 _calls = itertools.count(1)
+_calls_failed: list[int] = []
 
 BIG_BYTES = 200 << 20
 
@@ -34,7 +37,24 @@ def slow_to_leave(image: torch.Tensor) -> torch.Tensor:
 def fails_sometimes(image: torch.Tensor, every: int = 10) -> torch.Tensor:
     if next(_calls) % every == 0:
         raise RuntimeError("the model did not like this picture")
+    return 1 - image
+
+
+def fails_in_its_first_life(image: torch.Tensor, mark: str, after: int = 20) -> torch.Tensor:
+    """Fails on every picture from some number on, until its process is another one."""
+    if next(_calls) > after and (_calls_failed or _is_first(Path(mark))):
+        _calls_failed.append(1)
+        raise RuntimeError("stuck")
     return image
+
+
+def says(image: torch.Tensor, word: str = "one") -> Result:
+    """Text beside every picture that is not black."""
+    return Result(1 - image, (word,) if image.any() else ())
+
+
+def withholds(image: torch.Tensor, every: int = 3) -> Result | torch.Tensor:
+    return Result() if next(_calls) % every == 0 else image
 
 
 def wrong_size(image: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from pipeline.memory.slot_table import (
 from tests.memory.watched_words import Life, survives, watch
 
 SLOTS, SLOT_BYTES = 4, 64
-BEGIN_STORES, PUBLISH_STORES, TAKE_STORES, FINISH_STORES = 9, 4, 3, 6
+BEGIN_STORES, PUBLISH_STORES, TAKE_STORES, FINISH_STORES = 12, 4, 3, 6
 
 
 class Link:

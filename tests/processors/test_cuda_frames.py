@@ -10,7 +10,7 @@ from pipeline.memory.cuda_driver import CudaDriver, CudaUnavailable
 from pipeline.memory.cuda_handle import slab_bytes
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slab import Slab, page_aligned
-from pipeline.memory.slot_table import SlotTable, link_bytes
+from pipeline.memory.slot_table import ProducerTable, link_bytes
 from pipeline.messages import FrameFormat
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.protocol import ProcessorError
@@ -24,7 +24,10 @@ STRIDE = page_aligned(FORM.nbytes)
 @pytest.fixture
 def slots(slab_fd):
     """The slots of a link as the table hands them out; only their numbers matter here."""
-    return SlotTable(Slab(slab_fd(link_bytes(SLOTS, FORM.nbytes))), SLOTS, FORM.nbytes).slots
+    table = ProducerTable(Slab(slab_fd(link_bytes(SLOTS, FORM.nbytes))), SLOTS, FORM.nbytes)
+    for seq, slot in enumerate(table.slots):
+        table.begin(slot, seq, 0, 0, 0, owner=1, width=FORM.width, height=FORM.height)
+    return table.slots
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def pixels():
 
 @pytest.fixture
 def frames(pixels):
-    return CudaFrames(pixels)
+    return CudaFrames([p.view(-1) for p in pixels], FORM)
 
 
 def all_values():
@@ -62,7 +65,7 @@ def test_values_are_rounded_and_kept_in_range(slots, pixels, frames, value, stor
 
 
 def test_what_is_no_picture_is_refused(frames):
-    with pytest.raises(ProcessorError, match=r"float32 \(1, 3, 16, 16\); needed: float \(1, 16, 16, 3\)"):
+    with pytest.raises(ProcessorError, match=r"float32 \(1, 3, 16, 16\); needed: float \(1, height, width, 3\)"):
         frames.check(torch.zeros(1, 3, 16, 16))
     with pytest.raises(ProcessorError, match="meta"):
         frames.check(torch.empty((1, 16, 16, 3), device="meta"))
@@ -101,7 +104,7 @@ def test_a_tensor_is_the_slots_own_memory(slab):
     tensors = slot_tensors(slab, SLOTS, FORM)
     for index, tensor in enumerate(tensors):
         assert tensor.data_ptr() == slab.slot_pointer(index, STRIDE, FORM.nbytes)
-        assert (tensor.shape, tensor.dtype, str(tensor.device)) == (FORM.shape, torch.uint8, "cuda:0")
+        assert (tensor.shape, tensor.dtype, str(tensor.device)) == ((FORM.nbytes,), torch.uint8, "cuda:0")
         tensor.fill_(index + 1)
     torch.cuda.synchronize()
     assert [set(on_device(slab, index).tolist()) for index in range(SLOTS)] == [{1}, {2}, {3}]
@@ -109,7 +112,7 @@ def test_a_tensor_is_the_slots_own_memory(slab):
 
 @pytest.mark.gpu
 def test_a_frame_is_in_its_slot_when_store_returns_whatever_the_stream_was_busy_with(slots, slab):
-    frames = CudaFrames(slot_tensors(slab, SLOTS, FORM))
+    frames = CudaFrames(slot_tensors(slab, SLOTS, FORM), FORM)
     image = torch.empty((1, *FORM.shape), device="cuda:0")
     with torch.cuda.stream(torch.cuda.Stream()):
         torch.cuda._sleep(200_000_000)  # About 0.1 s.
@@ -121,7 +124,7 @@ def test_a_frame_is_in_its_slot_when_store_returns_whatever_the_stream_was_busy_
 @pytest.mark.gpu
 def test_all_256_values_come_back_from_the_device_as_they_were(slots, slab):
     tensors = slot_tensors(slab, SLOTS, FORM)
-    tensors[0].copy_(all_values())
-    frames = CudaFrames(tensors)
+    tensors[0].copy_(all_values().view(-1))
+    frames = CudaFrames(tensors, FORM)
     frames.store(frames.load(slots[0]), slots[2])
     assert on_device(slab, 2).tobytes() == ALL_VALUES

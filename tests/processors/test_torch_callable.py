@@ -4,10 +4,11 @@ import weakref
 import pytest
 import torch
 
-from pipeline.processors.protocol import ProcessorError
+from pipeline.processors.protocol import FrameIdentity, ProcessorError
 from pipeline.processors.torch_callable import TorchCallable
 
 OPS = "pipeline.processors.torch_ops"
+FRAME = FrameIdentity("main", epoch=0, seq=7, pts=21_000)
 PICTURE = torch.rand((1, 32, 48, 3), generator=torch.Generator().manual_seed(1))
 
 
@@ -16,7 +17,7 @@ def test_a_built_in_gives_a_picture_of_the_same_size_in_range(name: str) -> None
     processor = TorchCallable(f"{OPS}:{name}", {})
     processor.load(torch.device("cpu"))
 
-    result = processor.process(PICTURE.clone())
+    result = processor.process(PICTURE.clone(), FRAME)
 
     assert result.shape == PICTURE.shape
     assert result.dtype == torch.float32
@@ -27,11 +28,11 @@ def test_a_built_in_gives_a_picture_of_the_same_size_in_range(name: str) -> None
 def test_parameters_are_passed_and_can_be_changed() -> None:
     processor = TorchCallable(f"{OPS}:posterize", {"levels": 2})
     processor.load(torch.device("cpu"))
-    assert processor.process(PICTURE).unique().tolist() == [0.0, 1.0]
+    assert processor.process(PICTURE, FRAME).unique().tolist() == [0.0, 1.0]
 
     processor.update({"levels": 3})
 
-    assert processor.process(PICTURE).unique().tolist() == [0.0, 0.5, 1.0]
+    assert processor.process(PICTURE, FRAME).unique().tolist() == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -100,19 +101,19 @@ def loaded(target: str, params: dict | None = None) -> TorchCallable:
 
 def test_a_class_is_made_once_with_its_parameters(odd: str) -> None:
     processor = loaded(f"{odd}:Gain", {"gain": 0.5})
-    assert torch.equal(processor.process(PICTURE), PICTURE * 0.5)
-    processor.process(PICTURE)
+    assert torch.equal(processor.process(PICTURE, FRAME), PICTURE * 0.5)
+    processor.process(PICTURE, FRAME)
     assert len(sys.modules[odd].kept) == 1
 
 
 def test_a_class_is_made_anew_when_its_parameters_change(odd: str) -> None:
     processor = loaded(f"{odd}:Gain", {"gain": 0.5})
     processor.update({"gain": 0.25})
-    assert torch.equal(processor.process(PICTURE), PICTURE * 0.25)
+    assert torch.equal(processor.process(PICTURE, FRAME), PICTURE * 0.25)
 
 
 def test_a_module_is_put_into_evaluation_mode(odd: str) -> None:
-    assert torch.equal(loaded(f"{odd}:Net").process(PICTURE), PICTURE)
+    assert torch.equal(loaded(f"{odd}:Net").process(PICTURE, FRAME), PICTURE)
 
 
 @pytest.mark.parametrize("params", [{"level": 3}, {"levels": 3, "image": 1}])
@@ -120,13 +121,13 @@ def test_a_parameter_that_is_not_known_changes_nothing(params: dict) -> None:
     processor = loaded(f"{OPS}:posterize", {"levels": 2})
     with pytest.raises(ProcessorError):
         processor.update(params)
-    assert processor.process(PICTURE).unique().tolist() == [0.0, 1.0]
+    assert processor.process(PICTURE, FRAME).unique().tolist() == [0.0, 1.0]
 
 
 def test_parameters_that_are_not_named_stay() -> None:
     processor = loaded(f"{OPS}:edges", {"strength": 0.0, "mix": 0.5})
     processor.update({"mix": 0.25})
-    assert torch.allclose(processor.process(PICTURE), PICTURE * 0.75)
+    assert torch.allclose(processor.process(PICTURE, FRAME), PICTURE * 0.75)
 
 
 @pytest.mark.parametrize("name", ["NUMBER", "no_image", "Weightless"])

@@ -1,0 +1,84 @@
+"""Changes of a processor's parameters while frames flow: who asked, what came of it, and what processes that come later
+are told. The processor itself decides what it takes; see `processors/protocol.py`."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from pipeline.keeper import UNASKED, Announce, Keeper
+from pipeline.messages import Answer, Update, Updated, UpdateRequest
+from pipeline.supervised_stage import Life, SupervisedStage
+from pipeline.switchboard import Switchboard
+from pipeline.wiring import Wiring
+
+SHOWN_CHARACTERS = 200
+"""Of the parameters, in events and answers."""
+
+
+class _Asked(NamedTuple):
+    sender: bytes
+    stage: SupervisedStage
+    life: Life
+    shown: str
+
+
+class ProcessorChanges:
+    def __init__(self, wiring: Wiring, keeper: Keeper, switchboard: Switchboard, announce: Announce) -> None:
+        self._wiring = wiring
+        self._keeper = keeper
+        self._switchboard = switchboard
+        self._announce = announce
+        self._asked: dict[int, _Asked] = {}
+        self._number = UNASKED
+
+    def ask(self, sender: bytes, request: UpdateRequest) -> None:
+        """Hand the wish to the process at work. Whoever asked is answered when that has answered, or has died."""
+        stage = self._keeper.stages.get(request.stage)
+        if stage is None or not stage.takes_turns:
+            names = ", ".join(name for name, each in self._keeper.stages.items() if each.takes_turns)
+            self._answer(sender, False, f"no stage {request.stage!r} runs a processor; allowed: {names}")
+        elif stage.active is None or stage.active.stands_in:
+            self._answer(sender, False, f"{stage.name} is {stage.state}: no processor is at work; try again")
+        else:
+            self._number += 1
+            self._asked[self._number] = _Asked(sender, stage, stage.active, _shown(request.params))
+            self._switchboard.send(stage.active.identity, Update(self._number, request.params))
+
+    def heard(self, message: Updated) -> None:
+        """A processor has taken, or refused, new parameters."""
+        asked = self._asked.pop(message.number, None)
+        if asked is None:
+            self._heard_unasked(message)
+        elif message.params is None:
+            self._announce("warning", message.stage, "update_refused", params=asked.shown, problem=message.problem)
+            self._answer(asked.sender, False, f"{message.stage}: {message.problem}")
+        else:
+            self._wiring.change_params(message.stage, message.params)
+            for life in asked.stage.mains:
+                if life is not asked.life and life.ready:
+                    self._switchboard.send(life.identity, Update(UNASKED, message.params))
+            self._announce("info", message.stage, "updated", params=asked.shown)
+            self._answer(asked.sender, True, f"{message.stage}: changed {asked.shown}")
+
+    def see_to_the_dead(self) -> None:
+        """Answer those whose processor died over their wish. The next one starts with what was in force before."""
+        for number, asked in list(self._asked.items()):
+            if asked.life not in asked.stage.lives:
+                del self._asked[number]
+                self._answer(asked.sender, False, f"{asked.stage.name} died over this change; it was not made")
+
+    def _heard_unasked(self, message: Updated) -> None:
+        """One that waits for its turn could not follow: it must not take over with other parameters."""
+        stage = self._keeper.stages.get(message.stage)
+        life = stage.life(message.incarnation) if stage else None
+        if stage is not None and life is not None and message.params is None:
+            self._announce("error", message.stage, "spare_could_not_follow", problem=message.problem)
+            self._keeper.replace(life)
+
+    def _answer(self, sender: bytes, ok: bool, text: str) -> None:
+        self._switchboard.send(sender, Answer(ok, text))
+
+
+def _shown(params: dict[str, object]) -> str:
+    text = msgspec.json.encode(params).decode()
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

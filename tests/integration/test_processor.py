@@ -1,0 +1,123 @@
+"""What processors may do to the frames, and how they are changed while frames flow."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.media.verify import verify_recording
+from tests.integration.conftest import FPS, SECONDS
+from tests.integration.running import ROOT, RunningPipeline
+
+FRAMES = FPS * SECONDS
+OPS = "tests.integration.odd_ops"
+Launch = Callable[..., RunningPipeline]
+
+
+@pytest.mark.parametrize("on_error", ["last_frame", "pass_through"])
+def test_a_processor_that_raises_costs_the_frame_and_something_is_shown_in_its_place(
+    launch: Launch, source: Path, tmp_path: Path, on_error: str
+) -> None:
+    pipeline = launch(source, stages__inference__processor={"callable": f"{OPS}:fails_sometimes", "on_error": on_error})
+
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    assert frames.balanced
+    assert frames.dropped.keys() == {"processor_error"}
+    failed = frames.dropped["processor_error"]
+    assert FRAMES / 12 < failed < FRAMES / 8
+    pipeline.wait_for(r'processor_error stage=inference seq=\d+ problem="RuntimeError: the model did not like this')
+    report = verify_recording(tmp_path / "seen.mp4", FPS)
+    assert report.frames == FRAMES
+    assert report.inverted == FRAMES - (failed if on_error == "pass_through" else 0)
+    assert report.duplicates == (failed if on_error == "last_frame" else 0)
+
+
+def test_frames_may_be_withheld(launch: Launch, source: Path, tmp_path: Path) -> None:
+    pipeline = launch(source, stages__inference__processor={"callable": f"{OPS}:withholds", "params": {"every": 3}})
+
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    assert frames.balanced
+    assert frames.dropped.keys() == {"withheld"}
+    assert FRAMES * 0.3 < frames.dropped["withheld"] < FRAMES * 0.37
+    assert verify_recording(tmp_path / "seen.mp4", FPS).frames == frames.delivered
+
+
+def test_a_processor_that_only_fails_gets_a_new_process(launch: Launch, source: Path, tmp_path: Path) -> None:
+    pipeline = launch(
+        source,
+        stages__inference__processor={
+            "callable": f"{OPS}:fails_in_its_first_life",
+            "params": {"mark": str(tmp_path / "mark")},
+            "give_up_after": 5,
+        },
+    )
+
+    assert pipeline.end() == 0, pipeline.log
+
+    pipeline.wait_for("gives_up stage=inference reason=.the processor failed on 5 frames in a row: stuck")
+    status = pipeline.summary()
+    assert status.frames.dropped == {"processor_error": 4}, "the fifth was tried again by the new process"
+    assert status.frames.balanced
+    assert "Traceback" not in pipeline.log
+
+
+def test_parameters_change_while_frames_flow_for_this_process_and_all_that_come(launch: Launch, source: Path) -> None:
+    pipeline = launch(
+        source,
+        stages__inference__processor={"callable": f"{OPS}:says", "params": {"word": "one"}},
+        stages__inference__spares=1,
+    )
+    pipeline.wait_for("text stage=inference seq=.* text=one")
+
+    assert update(pipeline, "{word: two}") == (0, 'inference: changed {"word":"two"}\n')
+    pipeline.wait_for("text stage=inference seq=.* text=two")
+
+    code, said = update(pipeline, "{wort: three}")
+    assert code == 2
+    assert "unexpected keyword argument 'wort'; parameters that it takes: word" in said
+
+    pipeline.wait_for("ready stage=inference", 2)
+    os.kill(pipeline.pid_of("inference"), signal.SIGKILL)  # The spare that takes over was told too.
+    pipeline.wait_for("active stage=inference pid=", 2)
+    before = sum("text=one" in line for line in pipeline.lines)
+
+    assert pipeline.end() == 0, pipeline.log
+
+    assert sum("text=one" in line for line in pipeline.lines) == before
+    frames = pipeline.summary().frames
+    assert (frames.delivered, frames.dropped) == (FRAMES, {}), "no change cost a frame"
+
+
+def test_a_change_that_makes_no_sense_is_one_line(launch: Launch) -> None:
+    pipeline = launch(None)
+    pipeline.wait_for("ready stage=inference")
+    for stage, params, said in (
+        ("decode", "{word: two}", "no stage 'decode' runs a processor; allowed: inference"),
+        ("inference", "word", "needed is a map of names to values"),
+        ("inference", "{word: [}", "no YAML or JSON"),
+        ("inference", "@no-such-file", "no-such-file"),
+    ):
+        code, output = update(pipeline, params, stage)
+        assert (code, output.count("\n")) == (2, 1), output
+        assert said in output
+    pipeline.signal(signal.SIGINT)
+
+
+def update(pipeline: RunningPipeline, params: str, stage: str = "inference") -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "launcher.py", "update", stage, params, pipeline.name],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
