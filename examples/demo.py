@@ -1,5 +1,6 @@
-"""The demo: a live stream with a number burnt into every picture goes through `configs/demo.yaml`, and what comes out
-is checked: no picture out of order, none twice, sound in time with the picture. Run by `make demo`."""
+"""The demo: a live stream with a number burnt into every picture goes through a topology, and what comes out is
+checked: no picture out of order, none twice, sound in time with the picture. `make demo` and `make demo-comfyui` run it.
+"""
 
 import argparse
 import subprocess
@@ -28,12 +29,14 @@ MIN_DELIVERED = 0.5
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=SECONDS, help="length of the source")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--topology", default="configs/demo.yaml", help="what it goes through")
+    options = parser.parse_args()
+    seconds = options.seconds
     OUT.mkdir(exist_ok=True)
     print(f"making {SOURCE.relative_to(ROOT)}: {seconds} s of 1280x720 H.264 and AAC at {FPS} fps", flush=True)
     write_pattern(SOURCE, 1280, 720, FPS, seconds)
     RECORDING.unlink(missing_ok=True)
-    command = [sys.executable, "launcher.py", "run", "configs/demo.yaml", "--input", str(SOURCE)]
+    command = [sys.executable, "launcher.py", "run", options.topology, "--input", str(SOURCE)]
     code = subprocess.call(command, cwd=ROOT)
     if code:
         print(f"the pipeline ended with exit code {code}", file=sys.stderr)

@@ -196,29 +196,46 @@ class Encoder(_Section, kw_only=True, frozen=True):
         return int(float(self.bitrate.rstrip("kM")) * factor)
 
 
+class ComfyUI(_Section, kw_only=True, frozen=True):
+    """A ComfyUI workflow: `workspace` is the folder of a ComfyUI checkout, `workflow` a JSON file in the API format.
+    `models` is one more folder to look for models in, with checkpoints/, loras/ and so on; `arguments` are ComfyUI's
+    own, such as --lowvram. Its requirements belong to the interpreter that the stage's `python` names."""
+
+    workspace: str
+    workflow: str
+    models: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
 class Processor(_Section, kw_only=True, frozen=True):
-    """What inference runs: `callable` names a function or class as module:name; `params` are its keyword arguments;
+    """What inference runs: `callable` names a function or class as module:name, with `params` as its keyword arguments;
+    `comfyui` is a workflow, with `params` as changes of it: {nodes: {"3": {inputs: {seed: 7}}}}.
+
     `threads` is how many CPU threads torch may use, by default half of the cores: with all of them, one busy neighbour
-    stalls every parallel loop (a 7 ms frame took 270 ms).
+    stalls every parallel loop (a 7 ms frame took 270 ms). `on_error` is what viewers see in the place of a frame on
+    which it failed: the frame before, or the input passed through. After `give_up_after` failures in a row its process
+    is started again; 0: never."""
 
-    `on_error` is what viewers see in the place of a frame on which it failed: the frame before, or the input passed
-    through. After `give_up_after` failures in a row its process is started again; 0: never."""
-
-    callable: Callable
+    callable: Callable | None = None
+    comfyui: ComfyUI | None = None
     params: dict[str, Any] = {}
     threads: Positive | None = None
     on_error: Literal["last_frame", "pass_through"] = "last_frame"
     give_up_after: Annotated[int, msgspec.Meta(ge=0)] = 100
 
+    def __post_init__(self) -> None:
+        if (self.callable is None) == (self.comfyui is None):
+            raise ValueError("exactly one of callable, comfyui is needed")
+
     @property
     def kind(self) -> str:
         """The key that says what runs."""
-        return "callable"
+        return "comfyui" if self.comfyui else "callable"
 
     @property
     def target(self) -> str:
         """What runs, for people."""
-        return self.callable
+        return self.comfyui.workflow if self.comfyui else str(self.callable)
 
 
 class Schedule(_Section, kw_only=True, frozen=True):

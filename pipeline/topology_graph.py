@@ -3,6 +3,9 @@
 import re
 from urllib.parse import urlsplit
 
+from pipeline.processors.comfyui.workflow import change, convert, read_workflow
+from pipeline.processors.comfyui.workspace import find_workspace
+from pipeline.processors.errors import ProcessorError
 from pipeline.topology import SPINE, Api, Decode, Egress, Inference, Ingress, Relay, Stage, Topology, TopologyError
 
 MIN_LATEST_SLOTS = 3
@@ -21,6 +24,7 @@ def check_graph(topology: Topology) -> None:
     _check_spine(topology)
     _check_links(topology)
     _check_channels(topology)
+    _check_workflows(topology)
     if topology.relay is not None:
         _check_ports(topology.relay, topology.api)
         _check_tokens(topology.relay)
@@ -97,6 +101,23 @@ def _check_policies(topology: Topology) -> None:
                 f"{link.slots} slots cannot hold a frame in use, the newest, and one to fill; "
                 f"allowed with policy latest: {MIN_LATEST_SLOTS} or more",
             )
+
+
+def _check_workflows(topology: Topology) -> None:
+    """What can be known of a ComfyUI workflow without its engine."""
+    for name, stage in topology.stages.items():
+        if not isinstance(stage, Inference) or stage.processor.comfyui is None:
+            continue
+        spec = stage.processor.comfyui
+        path = f"stages.{name}.processor.comfyui"
+        try:
+            find_workspace(spec.workspace)
+        except ProcessorError as error:
+            raise TopologyError(f"{path}.workspace", f"{error}; allowed: the folder that git cloned") from error
+        try:
+            convert(change(read_workflow(spec.workflow), stage.processor.params))
+        except ProcessorError as error:
+            raise TopologyError(f"{path}.workflow", str(error)) from error
 
 
 def _check_sizes(topology: Topology) -> None:

@@ -14,7 +14,10 @@ DEMO = (ROOT / "configs/demo.yaml").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_topology_is_right(path: Path) -> None:
+def test_every_shipped_topology_is_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if path.name == "comfyui.yaml" and not (ROOT / ".venv-comfyui").exists():
+        pytest.skip("no ComfyUI here: make .venv-comfyui/.installed")
     assert load_topology(path).stages
 
 
@@ -240,3 +243,43 @@ def test_a_link_that_is_to_have_the_newest_frame_needs_three_slots():
 def test_a_url_that_names_no_channel_is_a_mistake_with_its_key(url):
     with pytest.raises(TopologyFileError, match=r"stages\.ingress\.source\.trickle: .* names no channel; allowed: "):
         load_topology(ROOT / "configs/live.yaml", {"stages.ingress.source.trickle": url})
+
+
+INVERT = (
+    '{"1": {"class_type": "LoadImage", "inputs": {}}, "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "params", "where", "what"),
+    [
+        (None, {}, "workflow", "No such file or directory"),
+        ('{"nodes": [], "links": []}', {}, "workflow", "needed is the API format"),
+        ('{"1": {"class_type": "LoadImage"}}', {}, "workflow", "no node takes the result"),
+        (INVERT, {"nodes": {"7": {"inputs": {}}}}, "workflow", "nodes.7: no such node"),
+        (INVERT, {}, "workspace", "no ComfyUI checkout, it has no execution.py"),
+    ],
+)
+def test_a_mistake_in_a_comfyui_section_is_found_without_its_engine(tmp_path, workflow, params, where, what):
+    workspace = tmp_path / "ComfyUI"
+    (workspace / "comfy").mkdir(parents=True)
+    for name in ("execution.py", "nodes.py", "comfy/cli_args.py") if where == "workflow" else ():
+        (workspace / name).touch()
+    if workflow is not None:
+        (tmp_path / "w.json").write_text(workflow)
+    comfyui = {"workspace": str(workspace), "workflow": str(tmp_path / "w.json")}
+    with pytest.raises(TopologyFileError, match=rf"stages.inference.processor.comfyui.{where}: .*{what}"):
+        load_topology(
+            ROOT / "configs/demo.yaml", {"stages.inference.processor": {"comfyui": comfyui, "params": params}}
+        )
+
+
+@pytest.mark.parametrize("processor", [{}, {"callable": "a:b", "comfyui": {"workspace": "a", "workflow": "b"}}])
+def test_a_processor_is_of_one_kind(processor):
+    with pytest.raises(TopologyFileError, match="stages.inference.processor: exactly one of callable, comfyui"):
+        load_topology(ROOT / "configs/demo.yaml", {"stages.inference.processor": processor})
+
+
+def test_a_slot_that_cannot_hold_the_frame_is_refused():
+    with pytest.raises(TopologyFileError, match="links.styled.max_frame: 256x256 is less than frame, 512x512"):
+        load_topology(ROOT / "configs/demo.yaml", {"links.styled.max_frame": {"width": 256, "height": 256}})

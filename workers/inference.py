@@ -13,10 +13,11 @@ from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import LinkBoot, Update, WorkerBoot
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
+from pipeline.processors.errors import ProcessorError
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
 from pipeline.processors.guard import Guard, ProcessorGivenUp
 from pipeline.processors.kinds import make_processor
-from pipeline.processors.protocol import FrameIdentity, Processor, ProcessorError
+from pipeline.processors.protocol import FrameIdentity, Processor
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 

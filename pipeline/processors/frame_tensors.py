@@ -9,7 +9,7 @@ import torch
 
 from pipeline.memory.slot_table import Slot
 from pipeline.messages import FrameFormat
-from pipeline.processors.protocol import ProcessorError
+from pipeline.processors.errors import ProcessorError
 
 
 def host_tensors(slots: Sequence[Slot]) -> list[torch.Tensor]:

@@ -1,11 +1,16 @@
 """Makes the processor that a topology asks for."""
 
 from pipeline.processors.protocol import Processor
-from pipeline.processors.torch_callable import TorchCallable
 from pipeline.topology import Processor as ProcessorSpec
 
 
 def make_processor(spec: ProcessorSpec) -> Processor:
-    """Not loaded yet."""
+    """Not loaded yet. Only what the chosen kind needs is imported."""
+    if spec.comfyui is not None:
+        from pipeline.processors.comfyui.processor import ComfyUIProcessor
+
+        return ComfyUIProcessor(spec.comfyui, spec.params)
+    from pipeline.processors.torch_callable import TorchCallable
+
     assert spec.callable is not None
     return TorchCallable(spec.callable, spec.params)

@@ -6,10 +6,6 @@ import msgspec
 import torch
 
 
-class ProcessorError(Exception):
-    """The processor cannot be had as configured, or did not give what it must. One line for the user."""
-
-
 class FrameIdentity(msgspec.Struct, frozen=True, gc=False):
     """Which frame of which stream a picture is. `seq` rises by frame; `pts` is its time in 1/90000 s."""
 

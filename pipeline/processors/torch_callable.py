@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from pipeline.processors.protocol import FrameIdentity, ProcessorError, Result
+from pipeline.processors.errors import ProcessorError
+from pipeline.processors.protocol import FrameIdentity, Result
 
 
 class TorchCallable:

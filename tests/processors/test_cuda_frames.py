@@ -13,7 +13,7 @@ from pipeline.memory.slab import Slab, page_aligned
 from pipeline.memory.slot_table import ProducerTable, link_bytes
 from pipeline.messages import FrameFormat
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
-from pipeline.processors.protocol import ProcessorError
+from pipeline.processors.errors import ProcessorError
 
 FORM = FrameFormat(16, 16)
 SLOTS = 3

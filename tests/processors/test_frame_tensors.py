@@ -4,8 +4,8 @@ import torch
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ProducerTable, link_bytes
 from pipeline.messages import FrameFormat
+from pipeline.processors.errors import ProcessorError
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
-from pipeline.processors.protocol import ProcessorError
 
 CPU = torch.device("cpu")
 FORM = FrameFormat(16, 16)

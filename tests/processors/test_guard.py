@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from pipeline.processors.errors import ProcessorError
 from pipeline.processors.guard import Guard, ProcessorGivenUp
-from pipeline.processors.protocol import FrameIdentity, ProcessorError, Result
+from pipeline.processors.protocol import FrameIdentity, Result
 
 IMAGE = torch.zeros(1, 2, 2, 3)
 

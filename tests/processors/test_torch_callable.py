@@ -4,7 +4,8 @@ import weakref
 import pytest
 import torch
 
-from pipeline.processors.protocol import FrameIdentity, ProcessorError
+from pipeline.processors.errors import ProcessorError
+from pipeline.processors.protocol import FrameIdentity
 from pipeline.processors.torch_callable import TorchCallable
 
 OPS = "pipeline.processors.torch_ops"

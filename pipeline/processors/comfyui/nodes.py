@@ -1,0 +1,77 @@
+"""The nodes that join a workflow to the stream. They are put into the engine's map of classes, and are never saved."""
+
+from typing import Any, ClassVar
+
+import torch
+
+from pipeline.processors.comfyui.workflow import INPUT, OUTPUT, TEXT_OUTPUT
+
+
+class Junction:
+    """Between the processor and the nodes: the frame under way, and what became of it. One workflow runs at a time, in
+    one thread."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.image: torch.Tensor | None = None
+        self.mask: torch.Tensor | None = None
+        self.result: torch.Tensor | None = None
+        self.texts: list[str] = []
+
+    def offer(self, image: torch.Tensor) -> None:
+        """Make a picture the workflow's input."""
+        self.runs += 1
+        self.image, self.result = image, None
+        self.texts.clear()
+        if self.mask is None or self.mask.shape[1:] != image.shape[1:3] or self.mask.device != image.device:
+            self.mask = torch.zeros(image.shape[:3], device=image.device)
+
+
+def make_nodes(junction: Junction) -> dict[str, type]:
+    """The classes by name, bound to `junction`."""
+
+    class LivepipeInput:
+        RETURN_TYPES = ("IMAGE", "MASK")
+        FUNCTION = "give"
+        CATEGORY = "livepipe"
+
+        @classmethod
+        def INPUT_TYPES(cls) -> dict[str, Any]:
+            return {"required": {}}
+
+        @classmethod
+        def IS_CHANGED(cls, **_: Any) -> int:
+            return junction.runs  # What depends on the picture runs for each one, the rest once.
+
+        def give(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+            return junction.image, junction.mask
+
+    class LivepipeOutput:
+        RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
+        FUNCTION = "take"
+        CATEGORY = "livepipe"
+        OUTPUT_NODE = True
+
+        @classmethod
+        def INPUT_TYPES(cls) -> dict[str, Any]:
+            return {"required": {"images": ("IMAGE",)}}
+
+        def take(self, images: torch.Tensor) -> dict[str, Any]:
+            junction.result = images
+            return {}
+
+    class LivepipeTextOutput:
+        RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
+        FUNCTION = "take"
+        CATEGORY = "livepipe"
+        OUTPUT_NODE = True
+
+        @classmethod
+        def INPUT_TYPES(cls) -> dict[str, Any]:
+            return {"required": {"text": ("STRING", {"forceInput": True})}}
+
+        def take(self, text: str) -> dict[str, Any]:
+            junction.texts.append(str(text))
+            return {}
+
+    return {INPUT: LivepipeInput, OUTPUT: LivepipeOutput, TEXT_OUTPUT: LivepipeTextOutput}
