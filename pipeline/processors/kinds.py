@@ -10,7 +10,15 @@ def make_processor(spec: ProcessorSpec) -> Processor:
         from pipeline.processors.comfyui.processor import ComfyUIProcessor
 
         return ComfyUIProcessor(spec.comfyui, spec.params)
+    if spec.trickle_app is not None:
+        from pipeline.processors.trickle_app import TrickleAppProcessor
+
+        return TrickleAppProcessor(spec.trickle_app, spec.params)
+    if spec.file is not None:
+        from pipeline.processors.torch_file import TorchFile
+
+        return TorchFile(spec.file, spec.compile)
     from pipeline.processors.torch_callable import TorchCallable
 
     assert spec.callable is not None
-    return TorchCallable(spec.callable, spec.params)
+    return TorchCallable(spec.callable, spec.params, spec.compile)

@@ -1,76 +1,103 @@
 """Runs a function, a class or a module of the user's own, named in the topology as `module:name`."""
 
+import asyncio
 import importlib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, get_type_hints
 
+import msgspec
 import torch
 
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity, Result
+
+Answer = torch.Tensor | Result | None | Awaitable[torch.Tensor | Result | None]
 
 
 class TorchCallable:
     """A Processor around `module:name`.
 
     A function is called as `function(image, **params)`. A class is made as `cls(**params)` and its instance called as
-    `instance(image)`; an `nn.Module` is put on the device and into evaluation mode.
+    `instance(image)`; an `nn.Module` is put on the device and into evaluation mode. New parameters go to the instance's
+    own `update(**params)` if it has one; else a new instance is made. Either may be a coroutine function.
     """
 
-    def __init__(self, target: str, params: dict[str, Any]) -> None:
+    def __init__(self, target: str, params: dict[str, Any], compile_mode: str | None = None) -> None:
+        """`compile_mode`: have torch compile it, in this mode."""
         self._target = target
         self._params = dict(params)
-        self._function: Callable[..., torch.Tensor | Result | None] | None = None
+        self._compile_mode = compile_mode
+        self._instance: Any = None
+        self._function: Callable[..., Answer] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_class = False
         self._device = torch.device("cpu")
 
     def load(self, device: torch.device) -> None:
         """Import the target. Raises ProcessorError when there is none, or when it does not take these parameters."""
         self._device = device
-        found = _resolve(self._target)
+        found = resolve(self._target)
         self._is_class = inspect.isclass(found)
         self._check(found, self._params)
-        self._function = self._make(found, self._params)
+        self._adopt(self._make(found, self._params))
 
     def warm_up(self, height: int, width: int) -> None:
-        self._call(torch.zeros((1, height, width, 3), device=self._device))
+        """Raises ProcessorError when torch cannot compile it."""
+        try:
+            self._call(torch.zeros((1, height, width, 3), device=self._device))
+        except Exception as error:  # Whatever the compiler raises.
+            if self._compile_mode is None:
+                raise
+            first = str(error).strip().partition("\n")[0]
+            raise ProcessorError(f"{self._target}: cannot be compiled: {type(error).__name__}: {first}") from error
 
     def process(self, image: torch.Tensor, frame: FrameIdentity) -> torch.Tensor | Result | None:
         return self._call(image)
 
     def update(self, params: dict[str, Any]) -> dict[str, Any]:
-        found = _resolve(self._target)
+        found = resolve(self._target)
         merged = {**self._params, **params}
         self._check(found, merged)
         # Made before anything changes: a class that refuses its new parameters leaves the old instance at work.
-        if self._is_class:
-            self._function = self._make(found, merged)
+        if callable(own := getattr(self._instance, "update", None)):
+            own(**params)
+        elif self._is_class:
+            self._adopt(self._make(found, merged))
         self._params = merged
         return dict(merged)
 
     def close(self) -> None:
-        self._function = None
+        self._instance = self._function = None
+        if self._loop is not None:
+            self._loop.close()
 
     def _call(self, image: torch.Tensor) -> torch.Tensor | Result | None:
         assert self._function is not None, "load comes first"
-        if self._is_class:
-            return self._function(image)
-        return self._function(image, **self._params)
+        answer = self._function(image) if self._is_class else self._function(image, **self._params)
+        if inspect.isawaitable(answer):
+            self._loop = self._loop or asyncio.new_event_loop()
+            answer = self._loop.run_until_complete(answer)
+        return answer
 
-    def _make(self, found: Any, params: dict[str, Any]) -> Callable[..., torch.Tensor | Result | None]:
+    def _adopt(self, made: Any) -> None:
+        self._instance = made if self._is_class else None
+        self._function = made if self._compile_mode is None else torch.compile(made, mode=self._compile_mode)
+
+    def _make(self, found: Any, params: dict[str, Any]) -> Any:
+        """What is called with each picture."""
         if not self._is_class:
-            return found  # type: ignore[no-any-return]
+            return found
         try:
             instance = found(**params)
         except Exception as error:  # Whatever the user's own code raises.
             raise ProcessorError(f"{self._target}: cannot be made: {type(error).__name__}: {error}") from error
         if isinstance(instance, torch.nn.Module):
             instance.to(self._device).eval()
-        return instance  # type: ignore[no-any-return]
+        return instance
 
     def _check(self, found: Any, params: dict[str, Any]) -> None:
-        """Whether the target takes `params`, and at least an image."""
+        """Whether the target takes `params`, of the types that it names, and at least an image."""
         try:
             signature = inspect.signature(found)
         except (TypeError, ValueError):
@@ -81,9 +108,28 @@ class TorchCallable:
         except TypeError as error:
             names = ", ".join(list(signature.parameters)[len(image) :]) or "none"
             raise ProcessorError(f"{self._target}: {error}; parameters that it takes: {names}") from error
+        for name, kind in _types(found).items():
+            if name in params:
+                self._check_type(name, params[name], kind)
+
+    def _check_type(self, name: str, value: Any, kind: Any) -> None:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise ProcessorError(f"{self._target}: {name}: {error}") from error
+        except TypeError:
+            pass  # A type of the user's own, of which YAML knows nothing.
 
 
-def _resolve(target: str) -> Any:
+def _types(found: Any) -> dict[str, Any]:
+    """The types that a function, or a class to be made, names for its parameters."""
+    try:
+        return get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    except Exception:  # noqa: BLE001 - names that only exist for a type checker
+        return {}
+
+
+def resolve(target: str) -> Any:
     module_name, _, attribute = target.partition(":")
     try:
         module = importlib.import_module(module_name)

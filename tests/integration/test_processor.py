@@ -111,6 +111,28 @@ def test_a_change_that_makes_no_sense_is_one_line(launch: Launch) -> None:
     pipeline.signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize("with_package", [True, False], ids=["pytrickle's own frames", "ours"])
+def test_a_pytrickle_processor_runs_unchanged(launch: Launch, source: Path, tmp_path: Path, with_package: bool) -> None:
+    python = ROOT / ".venv-pytrickle/bin/python" if with_package else Path(sys.executable)
+    if not python.exists():
+        pytest.skip("no pytrickle here: make .venv-pytrickle/.installed")
+    pipeline = launch(
+        source,
+        "--set",
+        f"stages.inference.python={python}",
+        stages__inference__processor={
+            "trickle_app": "tests.integration.trickle_app_ops:Negative",
+            "params": {"strength": 1.0},
+            "threads": 1,
+        },
+    )
+
+    assert pipeline.end() == 0, pipeline.log
+
+    assert pipeline.summary().frames.delivered == FRAMES
+    assert verify_recording(tmp_path / "seen.mp4", FPS).inverted == FRAMES
+
+
 def update(pipeline: RunningPipeline, params: str, stage: str = "inference") -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "launcher.py", "update", stage, params, pipeline.name],

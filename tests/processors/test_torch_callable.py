@@ -79,8 +79,27 @@ class Weightless:
         raise FileNotFoundError("weights.pt")
 
 
+class Adjustable:
+    def __init__(self, gain: float = 1.0):
+        self.gain = gain
+        kept.append(self)
+
+    def update(self, gain: float):
+        if gain < 0:
+            raise ValueError("below 0")
+        self.gain = gain
+
+    async def __call__(self, image):
+        return image * self.gain
+
+
 def no_image():
     return None
+
+
+def uncompilable(image):
+    torch._dynamo.graph_break()
+    raise RuntimeError("never")
 """
 
 
@@ -111,6 +130,49 @@ def test_a_class_is_made_anew_when_its_parameters_change(odd: str) -> None:
     processor = loaded(f"{odd}:Gain", {"gain": 0.5})
     processor.update({"gain": 0.25})
     assert torch.equal(processor.process(PICTURE, FRAME), PICTURE * 0.25)
+
+
+def test_a_class_that_can_update_itself_is_not_made_anew(odd: str) -> None:
+    processor = loaded(f"{odd}:Adjustable", {"gain": 0.5})
+    assert processor.update({"gain": 0.25}) == {"gain": 0.25}
+    assert torch.equal(processor.process(PICTURE, FRAME), PICTURE * 0.25)
+    with pytest.raises(ValueError, match="below 0"):
+        processor.update({"gain": -1.0})
+    assert torch.equal(processor.process(PICTURE, FRAME), PICTURE * 0.25)
+    assert len(sys.modules[odd].kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"radius": "wide"}, "radius: Expected `int`, got `str`"),
+        ({"radius": 2.5}, "radius: Expected `int`, got `float`"),
+    ],
+)
+def test_a_parameter_of_another_type_than_the_signatures_is_refused(params: dict, said: str) -> None:
+    with pytest.raises(ProcessorError, match=said):
+        loaded(f"{OPS}:blur", params)
+
+
+def test_a_whole_number_will_do_for_a_float() -> None:
+    assert loaded(f"{OPS}:edges", {"strength": 2}).process(PICTURE, FRAME).shape == PICTURE.shape
+
+
+def test_a_callable_may_be_compiled_before_the_first_frame() -> None:
+    processor = TorchCallable(f"{OPS}:posterize", {"levels": 2}, compile_mode="default")
+    processor.load(torch.device("cpu"))
+    processor.warm_up(32, 48)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert compiled
+    assert torch.equal(processor.process(PICTURE, FRAME), PICTURE.round())
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+
+
+def test_what_cannot_be_compiled_is_refused_before_the_first_frame(odd: str) -> None:
+    processor = TorchCallable(f"{odd}:uncompilable", {}, compile_mode="default")
+    processor.load(torch.device("cpu"))
+    with pytest.raises(ProcessorError, match="uncompilable: cannot be compiled: RuntimeError: never"):
+        processor.warm_up(32, 48)
 
 
 def test_a_module_is_put_into_evaluation_mode(odd: str) -> None:

@@ -1,0 +1,165 @@
+"""The frame classes, base class and decorators of trickle-app (pytrickle), of the same shape, for processors written
+against it where the package is not installed.
+
+`install` makes them importable under the package's own names. Only what a processor needs is here.
+"""
+
+import asyncio
+import functools
+import importlib.util
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from fractions import Fraction
+from types import ModuleType
+from typing import Any, Self
+
+import torch
+
+PACKAGES = ("trickle_app", "pytrickle")
+
+
+class SideData:
+    """What a processor may attach to a frame."""
+
+    skipped: bool = True
+    input: Any = None
+
+
+class VideoFrame:
+    """A picture, float32 (1, height, width, 3) in [0, 1], and its time: `timestamp` in units of `time_base` seconds."""
+
+    def __init__(
+        self,
+        tensor: torch.Tensor,
+        timestamp: int,
+        time_base: Fraction,
+        log_timestamps: dict[str, float] | None = None,
+    ) -> None:
+        self.tensor = tensor
+        self.timestamp = timestamp
+        self.time_base = time_base
+        self.log_timestamps = log_timestamps or {}
+        self.side_data = SideData()
+
+    @classmethod
+    def from_tensor(cls, tensor: torch.Tensor, timestamp: int = 0) -> Self:
+        return cls(tensor, timestamp, Fraction(1, 1))
+
+    @classmethod
+    def from_av_video(cls, tensor: torch.Tensor, timestamp: int, time_base: Fraction) -> Self:
+        return cls(tensor, timestamp, time_base)
+
+    def replace_tensor(self, new_tensor: torch.Tensor) -> "VideoFrame":
+        """The same frame with another picture."""
+        frame = VideoFrame(new_tensor, self.timestamp, self.time_base, self.log_timestamps.copy())
+        frame.side_data = self.side_data
+        return frame
+
+
+class VideoOutput:
+    """A processed frame."""
+
+    def __init__(self, frame: VideoFrame, request_id: str = "") -> None:
+        self.frame = frame
+        self.request_id = request_id
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        return self.frame.tensor
+
+    @property
+    def timestamp(self) -> int:
+        return self.frame.timestamp
+
+    @property
+    def time_base(self) -> Fraction:
+        return self.frame.time_base
+
+    def replace_tensor(self, tensor: torch.Tensor) -> "VideoOutput":
+        return VideoOutput(self.frame.replace_tensor(tensor), self.request_id)
+
+
+class FrameProcessor:
+    """The base class of processors that are classes. Each method may be overridden."""
+
+    def __init__(self, error_callback: Callable[..., Any] | None = None, **init_kwargs: Any) -> None:
+        self.error_callback = error_callback
+        self.state: Any = None
+
+    async def load_model(self, **kwargs: Any) -> None:
+        """Called once, before the first frame, with the parameters."""
+
+    async def process_video_async(self, frame: VideoFrame) -> VideoFrame | None:
+        return frame
+
+    async def process_audio_async(self, frame: Any) -> list[Any] | None:
+        return [frame]
+
+    async def update_params(self, params: dict[str, Any]) -> None:
+        """Called when parameters change."""
+
+    async def on_stream_start(self, params: dict[str, Any]) -> None:
+        """Called before the first frame."""
+
+    async def on_stream_stop(self) -> None:
+        """Called after the last frame."""
+
+
+Handler = Callable[..., Any]
+
+
+def _decorator(kind: str) -> Callable[[Handler], Callable[..., Awaitable[Any]]]:
+    def decorate(function: Handler) -> Callable[..., Awaitable[Any]]:
+        @functools.wraps(function)
+        async def handler(*args: Any, **kwargs: Any) -> Any:
+            if inspect.iscoroutinefunction(function):
+                return await function(*args, **kwargs)
+            return await asyncio.to_thread(function, *args, **kwargs)
+
+        handler._trickle_handler_type = kind  # type: ignore[attr-defined]
+        return handler
+
+    return decorate
+
+
+video_handler = _decorator("video")
+audio_handler = _decorator("audio")
+model_loader = _decorator("model_loader")
+param_updater = _decorator("param_updater")
+on_stream_start = _decorator("stream_start")
+on_stream_stop = _decorator("stream_stop")
+
+_FRAMES = {"VideoFrame": VideoFrame, "VideoOutput": VideoOutput, "SideData": SideData}
+_PROCESSOR = {"FrameProcessor": FrameProcessor}
+_DECORATORS = {
+    "video_handler": video_handler,
+    "audio_handler": audio_handler,
+    "model_loader": model_loader,
+    "param_updater": param_updater,
+    "on_stream_start": on_stream_start,
+    "on_stream_stop": on_stream_stop,
+}
+
+
+def install() -> None:
+    """Let `import trickle_app` and `import pytrickle` give these classes, where the package is not there."""
+    for package in PACKAGES:
+        if package in sys.modules or importlib.util.find_spec(package) is not None:
+            continue
+        parts = {"": _FRAMES | _PROCESSOR, "frames": _FRAMES, "frame_processor": _PROCESSOR, "decorators": _DECORATORS}
+        for part, names in parts.items():
+            module = ModuleType(f"{package}.{part}".rstrip("."))
+            vars(module).update(names)
+            module.__path__ = []
+            sys.modules[module.__name__] = module
+            if part:
+                setattr(sys.modules[package], part, module)
+
+
+def video_frame_class() -> type[Any]:
+    """The VideoFrame that the user's code knows: the package's own, or ours."""
+    for package in ("pytrickle", "trickle_app"):
+        if package in sys.modules:
+            return sys.modules[package].VideoFrame  # type: ignore[no-any-return]
+    return VideoFrame
