@@ -1,71 +1,89 @@
-"""The floor: everything that the four processes do to a frame, in one loop of one process, with nothing in between.
+"""The floor: all that the four processes do to a live stream, in one loop of one process, with nothing in between:
+`python -m benchmarks.floor INPUT_URL OUTPUT_URL WIDTH HEIGHT FD`.
 
-Run as a command it prints CPU milliseconds per frame as JSON; `benchmarks.chain` compares the pipeline with it.
+It says that it is ready, and works until its input ends. `benchmarks.end_to_end` compares the pipeline with it.
 """
 
-import argparse
-import json
-import time
-from pathlib import Path
+import asyncio
+import sys
+from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
 
+from benchmarks.end_to_end_peers.cases import CRF, GOP_SECONDS, PRESET, THREADS
 from pipeline.media.decoder import VideoDecoder
 from pipeline.media.encoder import VideoEncoder
-from pipeline.media.file_source import TsFileSource
-from pipeline.media.segmenter import Segmenter
+from pipeline.media.segmenter import Segmenter, SegmentSink
 from pipeline.media.ts_demux import TsDemuxer
 from pipeline.media.ts_mux import TsMuxer
+from pipeline.trickle import TrickleSink, TrickleSubscriber
+
+READY = "ready"
+NOMINAL_FPS = 30
+"""Guides the rate control only, as in egress."""
 
 
-class Nowhere:
-    """A sink of segments that only counts."""
+class Floor:
+    """Bytes of MPEG-TS in, bytes of MPEG-TS out. The processor between is the identity, as inference runs it: to
+    float32 in [0, 1] and back."""
 
-    def __init__(self) -> None:
-        self.bytes = 0
+    def __init__(self, width: int, height: int, sink: SegmentSink) -> None:
+        torch.set_num_threads(THREADS)
+        self._demuxer, self._decoder = TsDemuxer(), VideoDecoder(width, height)
+        self._encoder = VideoEncoder(
+            width, height, NOMINAL_FPS, preset=PRESET, crf=CRF, gop_seconds=GOP_SECONDS, threads=THREADS
+        )
+        self._muxer = TsMuxer()
+        self._segmenter = Segmenter(self._muxer, sink)
+        self._pixels = np.empty((height, width, 3), np.uint8)
+        self._tensor = torch.from_numpy(self._pixels)
+        self._picture = torch.empty((height, width, 3))
 
-    def begin_segment(self) -> None: ...
-
-    def write(self, data: bytes) -> None:
-        self.bytes += len(data)
-
-    def end_segment(self) -> None: ...
-
-
-def run(source: Path, size: int, preset: str, processor: bool) -> dict[str, float]:
-    """Process the file once. CPU milliseconds per frame, of this process, without its start."""
-    torch.set_num_threads(1)
-    chunks = [chunk.data for chunk in TsFileSource(source)]
-    demuxer, decoder = TsDemuxer(), VideoDecoder(size, size)
-    encoder = VideoEncoder(size, size, 30, preset=preset, bitrate=1_500_000)
-    segmenter = Segmenter(TsMuxer(), Nowhere())
-    pixels = np.empty((size, size, 3), np.uint8)
-    tensor, picture = torch.from_numpy(pixels), torch.empty((size, size, 3))
-    frames = 0
-    cpu, wall = time.process_time(), time.perf_counter()
-    for data in chunks:
-        for unit in demuxer.feed(data):
+    def feed(self, data: bytes) -> int:
+        """Returns how many pictures were written."""
+        pictures = 0
+        for unit in self._demuxer.feed(data):
             if not unit.is_video:
-                segmenter.audio(unit.data, unit.pts)
+                self._muxer.set_audio(unit.codec)
+                self._segmenter.audio(unit.data, unit.pts)
                 continue
-            for frame in decoder.decode(unit):
-                decoder.scale_into(frame, pixels)
-                if processor:
-                    inverted = 1.0 - picture.copy_(tensor).mul_(1 / 255)
-                    tensor.copy_(torch.mul(inverted, 255, out=picture).round_().clamp_(0, 255))
-                for coded in encoder.encode(pixels, frame.pts):
-                    segmenter.video(coded.data, coded.pts, coded.dts, coded.key)
-                frames += 1
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {"frames": frames, "cpu_ms": 1000 * cpu / frames, "fps": frames / wall}
+            for frame in self._decoder.decode(unit):
+                self._decoder.scale_into(frame, self._pixels)
+                self._process()
+                assert frame.pts is not None
+                for coded in self._encoder.encode(self._pixels, frame.pts):
+                    self._segmenter.video(coded.data, coded.pts, coded.dts, coded.key)
+                pictures += 1
+        return pictures
+
+    def close(self) -> None:
+        self._segmenter.close()
+
+    def _process(self) -> None:
+        picture = self._picture.copy_(self._tensor).mul_(1 / 255)
+        self._tensor.copy_(picture.mul_(255).round_().clamp_(0, 255))
+
+
+async def _run(source: str, floor: Floor) -> None:
+    async with TrickleSubscriber(source, 0) as subscriber:
+        while (segment := await subscriber.next()) is not None:
+            async for data in segment:
+                floor.feed(data)
+
+
+def main(source: str, target: str, width: str, height: str, fd: str) -> None:
+    runner = Connection(int(fd))
+    with TrickleSink(target) as sink, torch.inference_mode():
+        floor = Floor(int(width), int(height), sink)
+        runner.send(READY)
+        asyncio.run(_run(source, floor))
+        floor.close()
+    try:
+        runner.recv()
+    except EOFError:
+        return
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("size", type=int)
-    parser.add_argument("preset")
-    parser.add_argument("--media-only", action="store_true")
-    options = parser.parse_args()
-    print(json.dumps(run(options.source, options.size, options.preset, not options.media_only)))
+    main(*sys.argv[1:])

@@ -15,7 +15,6 @@ may stand in its publisher.
 
 import argparse
 import os
-import platform
 import sys
 from collections import defaultdict
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from benchmarks.machine import describe
 from benchmarks.trickle_peers.catalogue import CLIENTS, Entry
 from benchmarks.trickle_peers.figures import Figure, Figures, figure, goals, over_rounds
 from benchmarks.trickle_peers.job import Job
@@ -82,7 +82,7 @@ def main() -> None:
         del entries[name]
     load = os.getloadavg()[0]  # Before the run, which makes a load of its own.
     figures, versions = measure(entries, effort)
-    _report(figures, effort, _machine(load, versions), options)
+    _report(figures, effort, describe(load, versions), options)
 
 
 def measure(entries: dict[str, Entry], effort: Effort) -> tuple[Figures, dict[str, str]]:
@@ -121,19 +121,6 @@ def _report(figures: Figures, effort: Effort, machine: str, options: argparse.Na
             "goals": [asdict(goal) | {"met": goal.met} for goal in met],
         }
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(everything)))
-
-
-def _machine(load: float, versions: dict[str, str]) -> str:
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return (
-        f"{_cpu_model()}, {os.cpu_count()} cores, load {load:.1f}, {platform.platform()}, "
-        f"Python {platform.python_version()}, {named}"
-    )
-
-
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _options() -> argparse.Namespace:

@@ -3,11 +3,13 @@
 import http.client
 import itertools
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import msgspec
@@ -15,6 +17,7 @@ import msgspec
 from benchmarks.trickle_peers.catalogue import ROOT, Entry
 from benchmarks.trickle_peers.end import COMPLETE, OPENED
 from benchmarks.trickle_peers.job import Job, Received, Sent, Usage
+from pipeline.parent_death import die_with
 
 ANSWER_S = 60.0
 
@@ -34,14 +37,29 @@ class Carried(msgspec.Struct, frozen=True):
 
 
 class Process:
-    """A module run by an interpreter. Raises RuntimeError when it dies or does not answer."""
+    """A module run by an interpreter, that does not outlive this process. Ctrl-C reaches this process alone, which then
+    ends it. Raises RuntimeError when it dies or does not answer."""
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
         self._name = " ".join([module, *arguments])
         self._pipe, theirs = multiprocessing.Pipe()
-        command = [python, "-m", f"benchmarks.trickle_peers.{module}", *arguments, str(theirs.fileno())]
-        self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+        command = [python, "-m", module, *arguments, str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            preexec_fn=partial(die_with, os.getpid(), "benchmark"),
+        )
         theirs.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +89,7 @@ class RelayProcess(Process):
     """Our relay, on a free port of 127.0.0.1."""
 
     def __init__(self) -> None:
-        super().__init__(sys.executable, "relay")
+        super().__init__(sys.executable, "benchmarks.trickle_peers.relay")
         self._port: int = self.answer()
         self._names = itertools.count()
 
@@ -103,8 +121,12 @@ class Ends:
 
     def __init__(self, entry: Entry) -> None:
         with ExitStack() as stack:
-            self._publisher = stack.enter_context(Process(entry.python, "end", "publisher", entry.module))
-            self._reader = stack.enter_context(Process(entry.python, "end", "reader", entry.module))
+            self._publisher = stack.enter_context(
+                Process(entry.python, "benchmarks.trickle_peers.end", "publisher", entry.module)
+            )
+            self._reader = stack.enter_context(
+                Process(entry.python, "benchmarks.trickle_peers.end", "reader", entry.module)
+            )
             self.versions: dict[str, str] = self._publisher.answer()
             self._reader.answer()
             self._stack = stack.pop_all()

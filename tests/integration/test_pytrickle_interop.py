@@ -1,37 +1,48 @@
-"""pytrickle 0.1.6, in an interpreter of its own, against our relay and our client in both directions."""
+"""pytrickle 0.1.6, in an interpreter of its own: its clients and its StreamProcessor on our relay, our pipeline."""
 
 import asyncio
-import hashlib
-import json
-import random
-import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline.channel_address import ChannelAddress
+from pipeline.live_publisher import publish_live
+from pipeline.media.pattern import write_pattern
+from pipeline.media.verify import verify_recording
+from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.trickle import TricklePublisher, TrickleSubscriber
-from pipeline.trickle.server import serve
+from pipeline.trickle.server import RunningServer
+from tests.integration.conftest import FPS, SECONDS
+from tests.integration.peers import (
+    CHANNEL,
+    PIECE_BYTES,
+    RESULT,
+    SEGMENTS,
+    peer,
+    record,
+    relay_with_channels,
+    write_media_segments,
+    write_random_segments,
+)
+from tests.integration.running import RunningPipeline, topology
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-pytrickle" / "bin" / "python"
-CHANNEL = "interop"
-SEGMENTS = 12
-# Over 32 KiB and of odd sizes, so that no piece of either side falls together with one of the other.
-SIZES = [random.Random(seq).randrange(1, 300_000) for seq in range(SEGMENTS)]
+Launch = Callable[..., RunningPipeline]
 
-# Its next() hands out the wrong writer when it is called again before its background task ran, and its close() cancels
-# the last segment, hence the two waits.
+# It waits for a word, so that it can be imported ahead. Its next() hands out the wrong writer when it is called again
+# before its background task ran, and its close() cancels the last segment, hence the two waits.
 PUBLISH = """
-import asyncio, random, sys
+import asyncio, pathlib, sys
 from pytrickle.publisher import TricklePublisher
 
-async def main(url, sizes):
+async def main(url, piece, files):
+    sys.stdin.readline()
     async with TricklePublisher(url, "video/MP2T") as publisher:
-        for seq, size in enumerate(sizes):
+        for seq, file in enumerate(files):
             segment = await publisher.next()
-            data = random.Random(seq).randbytes(size)
-            for start in range(0, size, 10_000):
-                await segment.write(data[start:start + 10_000])
+            data = pathlib.Path(file).read_bytes()
+            for start in range(0, len(data), piece):
+                await segment.write(data[start:start + piece])
             await segment.close()
             while publisher.idx == seq:
                 await asyncio.sleep(0.01)
@@ -39,94 +50,152 @@ async def main(url, sizes):
         print("published", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
-asyncio.run(main(sys.argv[1], [int(size) for size in sys.argv[2:]]))
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
 """
 
 SUBSCRIBE = """
-import asyncio, hashlib, json, sys
+import asyncio, pathlib, sys
 from pytrickle.subscriber import TrickleSubscriber
 
-async def main(url):
+async def main(url, folder):
     async with TrickleSubscriber(url, 0) as subscriber:
         while (segment := await subscriber.next()) is not None:
-            digest, size = hashlib.sha256(), 0
+            data = b""
             while chunk := await segment.read():
-                digest.update(chunk)
-                size += len(chunk)
-            if size:
-                print(json.dumps([segment.seq(), digest.hexdigest()]), flush=True)
+                data += chunk
+            if data:
+                path = folder / f"{segment.seq():04}"
+                path.write_bytes(data)
+                print(path.name, flush=True)
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], pathlib.Path(sys.argv[2])))
+"""
+
+# What run_forever() does, but on a port that the system chooses. Its publisher removes no channel and its close() cuts
+# what is under way, so "ended" comes only after it has closed.
+PROCESS_STREAM = """
+import asyncio, sys
+import aiohttp
+from pytrickle.stream_processor import StreamProcessor
+
+async def invert(frame):
+    return frame.replace_tensor(1 - frame.tensor)
+
+async def pass_on(frame):
+    return [frame]
+
+async def main(source, result, size):
+    processor = StreamProcessor(video_processor=invert, audio_processor=pass_on, host="127.0.0.1", port=0)
+    server = processor.server
+    runner = await server.start_server()
+    job = {"subscribe_url": source, "publish_url": result, "gateway_request_id": "interop",
+           "params": {"width": size, "height": size, "max_framerate": 60}}
+    async with aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/stream/start"
+        async with session.post(url, json=job) as reply:
+            print((await reply.json())["status"], flush=True)
+    await server._client_task
+    print("ended", flush=True)
+    await server.stop()
+    await runner.cleanup()
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
-def content(seq: int) -> bytes:
-    return random.Random(seq).randbytes(SIZES[seq])
+@pytest.fixture
+async def relay() -> AsyncIterator[RunningServer]:
+    async with relay_with_channels() as relay:
+        yield relay
 
 
-def digests() -> list[tuple[int, str]]:
-    return [(seq, hashlib.sha256(content(seq)).hexdigest()) for seq in range(SEGMENTS)]
+@pytest.fixture
+def url(relay: RunningServer) -> str:
+    return f"http://127.0.0.1:{relay.port}/{CHANNEL}"
 
 
-async def start(script: str, *arguments: str) -> asyncio.subprocess.Process:
-    if not PYTHON.exists():
-        pytest.fail(f"{PYTHON.relative_to(ROOT)} is missing; run `make test`, which installs pytrickle there")
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        str(PYTHON), "-c", script, *arguments, stdin=pipe, stdout=pipe, stderr=sys.stderr
-    )
+async def test_what_pytrickle_publishes_our_subscriber_reads_segment_by_segment(
+    relay: RunningServer, url: str, tmp_path: Path
+) -> None:
+    files = write_random_segments(tmp_path)
+    async with peer(PUBLISH, url, PIECE_BYTES, *files) as publisher, TrickleSubscriber(url, 0) as subscriber:
+        publisher.tell("begin")
+        for seq in range(SEGMENTS):
+            segment = await subscriber.next()
+            assert segment is not None
+            assert (segment.seq(), segment.discontinuity) == (seq, False)
+            assert b"".join([piece async for piece in segment]) == files[seq].read_bytes()
+        assert await publisher.line() == "published"
+        relay.trickle.channels.remove(CHANNEL)
+
+        assert await subscriber.next() is None
 
 
-async def stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.kill()
-    await process.wait()
-
-
-async def test_what_pytrickle_publishes_our_subscriber_reads_segment_by_segment() -> None:
-    relay = await serve("127.0.0.1", 0)
-    relay.trickle.create_channel(CHANNEL, "video/MP2T")
-    url = f"http://127.0.0.1:{relay.port}/{CHANNEL}"
-    process = await start(PUBLISH, url, *map(str, SIZES))
-    received = []
-    try:
-        async with TrickleSubscriber(url, 0) as subscriber:
-            while len(received) < SEGMENTS:
-                segment = await subscriber.next()
-                assert segment is not None
-                data = b"".join([piece async for piece in segment])
-                received.append((segment.seq(), hashlib.sha256(data).hexdigest()))
-                assert not segment.discontinuity
-            assert await process.stdout.readline() == b"published\n"
-            relay.trickle.channels.remove(CHANNEL)
-
-            assert await subscriber.next() is None
-    finally:
-        await stop(process)
-        await relay.close()
-
-    assert received == digests()
-
-
-async def test_what_our_publisher_writes_pytrickle_reads_segment_by_segment_to_the_end() -> None:
-    relay = await serve("127.0.0.1", 0)
-    relay.trickle.create_channel(CHANNEL, "video/MP2T")
-    url = f"http://127.0.0.1:{relay.port}/{CHANNEL}"
-    process = await start(SUBSCRIBE, url)
-    received = []
-    try:
+async def test_what_our_publisher_writes_pytrickle_reads_segment_by_segment_to_the_end(
+    url: str, tmp_path: Path
+) -> None:
+    async with peer(SUBSCRIBE, url, tmp_path) as subscriber:
         async with TricklePublisher(url) as publisher:
-            for seq in range(SEGMENTS):
+            for seq, file in enumerate(write_random_segments(tmp_path)):
+                data = file.read_bytes()
                 async with await publisher.next() as segment:
-                    for offset in range(0, SIZES[seq], 10_000):
-                        await segment.write(content(seq)[offset : offset + 10_000])
+                    for offset in range(0, len(data), PIECE_BYTES):
+                        await segment.write(data[offset : offset + PIECE_BYTES])
                 # It waits for what it was told of, so that a window of five segments is never left behind.
-                received.append(tuple(json.loads(await process.stdout.readline())))
-        async with asyncio.timeout(30):
-            assert await process.stdout.read() == b""
-            assert await process.wait() == 0
-    finally:
-        await stop(process)
-        await relay.close()
+                assert await subscriber.line() == f"{seq:04}"
+                assert (tmp_path / f"{seq:04}").read_bytes() == data
 
-    assert received == digests()
+        assert await subscriber.line() == ""
+        assert await subscriber.end() == 0
+
+
+async def test_its_stream_processor_works_from_one_channel_of_our_relay_to_another(
+    relay: RunningServer, url: str, tmp_path: Path, slab_fd: Callable[[int], int]
+) -> None:
+    source, result = tmp_path / "source.ts", tmp_path / "result.ts"
+    write_pattern(source, 256, 256, fps=15, seconds=2)
+    result_url = f"http://127.0.0.1:{relay.port}/{RESULT}"
+    async with peer(PROCESS_STREAM, url, result_url, 256) as processor:
+        assert await processor.line() == "success"
+        recording = asyncio.create_task(record(result_url, result))
+        await publish_live(str(source), ChannelAddress(url), StageStats(slab_fd(STATS_BYTES)), asyncio.Event())
+        assert await processor.line() == "ended"
+        relay.trickle.channels.remove(RESULT)
+        await recording
+        assert await processor.end() == 0
+
+    report = verify_recording(result, 15)
+    # It leaves out frames when it is late, and those that are under way when the stream ends.
+    assert report.frames > 10
+    assert (report.inverted, report.duplicates, report.out_of_order, report.unreadable) == (report.frames, 0, 0, 0)
+
+
+async def test_pytrickle_feeds_our_pipeline_and_reads_what_comes_out(
+    launch: Launch, source: Path, tmp_path: Path
+) -> None:
+    stages = topology("unused", tmp_path, None)["stages"]
+    del stages["recorder"]
+    channels = {"input": "video/MP2T", "output": "video/MP2T"}  # there before either of its clients asks for them
+    pipeline = launch(None, relay={"port": 0, "channels": channels}, stages=stages)
+    base = await asyncio.to_thread(pipeline.url_of, "relay")
+    (seen := tmp_path / "seen").mkdir()
+    async with (
+        peer(SUBSCRIBE, f"{base}/output", seen) as subscriber,
+        peer(PUBLISH, f"{base}/input", PIECE_BYTES, *write_media_segments(source, tmp_path)) as publisher,
+    ):
+        await asyncio.to_thread(pipeline.wait_for, "ready stage=ingress")
+        publisher.tell("begin")
+        assert await publisher.line() == "published"
+        await TricklePublisher(f"{base}/input").close()  # for pytrickle's own close() does not end the stream
+
+        assert await asyncio.to_thread(pipeline.end) == 0, pipeline.log
+        assert await subscriber.end() == 0
+
+    result = tmp_path / "result.ts"
+    result.write_bytes(b"".join(path.read_bytes() for path in sorted(seen.iterdir())))
+    report = verify_recording(result, FPS)
+    frames = FPS * SECONDS
+    assert (report.frames, report.inverted, report.missing, report.duplicates) == (frames, frames, 0, 0)
+    assert (report.out_of_order, report.unreadable) == (0, 0)
+    assert report.max_audio_offset_ms is not None
+    assert report.max_audio_offset_ms < 40
