@@ -4,21 +4,29 @@ import asyncio
 import time
 
 from pipeline import log
+from pipeline.channel_address import ChannelAddress
 from pipeline.media.file_source import TsFileSource
 from pipeline.memory.stage_stats import StageStats, Word
-from pipeline.trickle.errors import TrickleError
-from pipeline.trickle.publisher import SegmentWriter, TricklePublisher
+from pipeline.trickle.errors import AccessDenied, TrickleError
+from pipeline.trickle.publisher import TricklePublisher
+from pipeline.trickle.segment_writer import SegmentWriter
 
 
-async def publish_live(path: str, url: str, stats: StageStats, stopping: asyncio.Event) -> None:
+async def publish_live(path: str, channel: ChannelAddress, stats: StageStats, stopping: asyncio.Event) -> None:
     """Publish `path` from its start, every access unit when it is due, and end the channel after the last.
 
     When the connection is lost, so is the rest of the segment; the next one tries again, in a new channel if the server
     has lost its own. Raises MediaFileError for a file that cannot be used, TrickleError when the channel cannot be
-    written at the very start.
+    written at the very start, WorkerRefused if the server does not let us.
     """
-    source = TsFileSource(path)
-    async with TricklePublisher(url) as publisher:
+    try:
+        await _publish(TsFileSource(path), channel, stats, stopping)
+    except AccessDenied as denied:
+        raise channel.refusal(denied) from denied
+
+
+async def _publish(source: TsFileSource, channel: ChannelAddress, stats: StageStats, stopping: asyncio.Event) -> None:
+    async with TricklePublisher(channel.url, token=channel.token, ssl_context=channel.ssl_context) as publisher:
         await publisher.create()
         await publisher.resume()
         writer: SegmentWriter | None = None
@@ -31,9 +39,6 @@ async def publish_live(path: str, url: str, stats: StageStats, stopping: asyncio
                 continue
             try:
                 if writer is None:
-                    if lost >= 0:
-                        await publisher.resume()
-                        lost = -1
                     writer = await publisher.next()
                     stats.add(Word.UNITS_IN)
                 await writer.write(chunk.data)
@@ -42,10 +47,12 @@ async def publish_live(path: str, url: str, stats: StageStats, stopping: asyncio
                     await writer.close()
                     stats.out()
                     writer = None
+            except AccessDenied:
+                raise
             except TrickleError as error:
                 writer, lost = None, chunk.segment_index
                 stats.add(Word.SEGMENTS_LOST)
-                log.warning("publisher.segment_lost", url=url, segment=lost, error=error)
+                log.warning("publisher.segment_lost", url=channel.url, segment=lost, error=error)
 
 
 async def _stopped_before(due: float, stopping: asyncio.Event) -> bool:

@@ -4,20 +4,26 @@ The names here are the client's; the server has its own module, `pipeline.trickl
 """
 
 from pipeline.trickle.errors import (
+    AccessDenied,
     ChannelGone,
     SegmentRefused,
+    SegmentTooLarge,
     TrickleConnectionError,
     TrickleError,
     TrickleTimeout,
 )
-from pipeline.trickle.publisher import SegmentWriter, TricklePublisher
+from pipeline.trickle.publisher import TricklePublisher
+from pipeline.trickle.segment_reader import SegmentReader
+from pipeline.trickle.segment_writer import SegmentWriter
 from pipeline.trickle.sink import TrickleSink
-from pipeline.trickle.subscriber import SegmentReader, TrickleSubscriber
+from pipeline.trickle.subscriber import TrickleSubscriber
 
 __all__ = [
+    "AccessDenied",
     "ChannelGone",
     "SegmentReader",
     "SegmentRefused",
+    "SegmentTooLarge",
     "SegmentWriter",
     "TrickleConnectionError",
     "TrickleError",

@@ -13,6 +13,14 @@ class SegmentRefused(TrickleError):
     """The server answered a segment before its end, or with a status that means that it will not take or give it."""
 
 
+class AccessDenied(SegmentRefused):
+    """The server wants a bearer token, or another one (401), or does not let this one do it (403)."""
+
+
+class SegmentTooLarge(TrickleError):
+    """A segment that was to be read whole is longer than the reader allows."""
+
+
 class TrickleTimeout(TrickleError):
     """A connection could not be opened, or a small request was not answered, within its limit."""
 

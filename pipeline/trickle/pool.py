@@ -6,8 +6,11 @@ Trickle needs two or three at a time: one per segment in flight and one for smal
 import asyncio
 import ssl
 
+from pipeline.trickle.bearer import AUTHORIZATION
 from pipeline.trickle.errors import TrickleConnectionError, TrickleTimeout
-from pipeline.trickle.http1 import CONNECT_TIMEOUT_S, Headers, HttpConnection, Reply, Target
+from pipeline.trickle.http1 import CONNECT_TIMEOUT_S, Headers, HttpConnection
+from pipeline.trickle.response import Reply
+from pipeline.trickle.target import Target
 
 REPLY_TIMEOUT_S = 10.0
 """How long a request that the server answers at once (create, next, delete) may take."""
@@ -20,12 +23,20 @@ class ConnectionPool:
     """Owns every idle connection of one client. Those that are in use belong to whoever acquired them."""
 
     def __init__(
-        self, target: Target, ssl_context: ssl.SSLContext | None = None, connect_timeout_s: float = CONNECT_TIMEOUT_S
+        self,
+        target: Target,
+        ssl_context: ssl.SSLContext | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        token: str | None = None,
     ) -> None:
+        """`token` is the bearer token that each request carries. Raises ValueError if it is none (RFC 6750, 2.1)."""
+        if token is not None and not AUTHORIZATION.fullmatch(f"bearer {token}"):
+            raise ValueError("token: not a bearer token; allowed: letters, digits, - . _ ~ + / and = at the end")
         self._target = target
+        self._token = token
         self._connect_timeout_s = connect_timeout_s
         self.broken = 0
-        """GETs so far whose connection was lost before the end of the reply."""
+        """Exchanges so far whose connection was lost before the end of the reply."""
         self._idle: list[HttpConnection] = []
         # Made once: loading the system's certificates takes 10 ms and blocks the loop.
         self._ssl_context = ssl_context or (ssl.create_default_context() if target.tls else None)
@@ -37,7 +48,9 @@ class ConnectionPool:
             if connection.alive:
                 return connection
             connection.close()
-        return await HttpConnection.open(self._target, self._ssl_context, self._connect_timeout_s)
+        return await HttpConnection.open(
+            self._target, self._ssl_context, self._connect_timeout_s, self._token, self._note_broken
+        )
 
     def release(self, connection: HttpConnection) -> None:
         """Give a connection back after a complete exchange; it is closed if it cannot carry another."""
@@ -52,7 +65,6 @@ class ConnectionPool:
         try:
             return connection, await connection.request("GET", path)
         except TrickleConnectionError:
-            self.broken += 1
             connection.close()
             if not connection.reused:
                 raise
@@ -87,14 +99,34 @@ class ConnectionPool:
         self.release(connection)
         return reply, text
 
+    async def finish(self, connection: HttpConnection) -> str:
+        """Read the text of a small reply, or its beginning, and give the connection back. Whatever goes wrong with it,
+        the reply's head is worth something without it."""
+        text = ""
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
+                text = await _read_text(connection)
+        except (TimeoutError, TrickleConnectionError):
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            self.release(connection)
+        return text
+
     def close(self) -> None:
         for connection in self._idle:
             connection.close()
         self._idle.clear()
 
+    def _note_broken(self) -> None:
+        self.broken += 1
+
 
 async def _read_text(connection: HttpConnection) -> str:
+    """The beginning of a body that is text. With a longer one the connection cannot be used again."""
     text = b""
-    while piece := await connection.read():
-        text = (text + piece)[:_MAX_TEXT_BYTES]
+    while len(text) < _MAX_TEXT_BYTES and (piece := await connection.read(_MAX_TEXT_BYTES)):
+        text += piece
     return text.decode("latin-1").strip()

@@ -7,14 +7,18 @@ import asyncio
 import contextlib
 import ssl
 import threading
+import time
 from collections import deque
 from types import TracebackType
 from typing import Self
 
 from pipeline import log
-from pipeline.trickle.errors import TrickleError
-from pipeline.trickle.http1 import Buffer, parse_url
-from pipeline.trickle.publisher import SegmentWriter, TricklePublisher
+from pipeline.trickle.errors import AccessDenied, TrickleError, TrickleTimeout
+from pipeline.trickle.http1 import Buffer
+from pipeline.trickle.pool import REPLY_TIMEOUT_S
+from pipeline.trickle.publisher import TricklePublisher
+from pipeline.trickle.segment_writer import SegmentWriter
+from pipeline.trickle.target import parse_url
 
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
 """Bytes that may wait to be sent."""
@@ -39,6 +43,8 @@ class TrickleSink:
     When the connection is lost, the segment being sent is given up, and while the server is away only the newest one is
     kept: viewers get what is fresh. Over the bound the rest of the segment being written is discarded. Either way the
     loss, of a whole segment or of its end, is counted in `segments_lost` and raises nothing.
+
+    Being denied access does not pass: the sink gives up, and the next `begin_segment` or `write` raises AccessDenied.
     """
 
     def __init__(
@@ -47,9 +53,13 @@ class TrickleSink:
         content_type: str = "video/MP2T",
         *,
         max_buffer_bytes: int = MAX_BUFFER_BYTES,
+        token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Starts at once to connect. Raises ValueError for a URL that names no channel."""
+        """Starts at once to connect. `token` is the bearer token itself.
+
+        Raises ValueError for a URL that names no channel.
+        """
         parse_url(url)
         self.bytes_sent = 0
         """Bytes of segments that the server has confirmed."""
@@ -57,14 +67,19 @@ class TrickleSink:
         self.segments_lost = 0
         self.error: Exception | None = None
         """Why nothing can be delivered at present; None when something can."""
+        self.access_denied: AccessDenied | None = None
+        """Why nothing will ever be delivered."""
         self._url = url
         self._content_type = content_type
         self._max_buffer_bytes = max_buffer_bytes
+        self._token = token
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
         self._queue: deque[_QueuedSegment] = deque()
         self._queued_bytes = 0
         self._current: _QueuedSegment | None = None
+        self._sending: _QueuedSegment | None = None
+        self._writing_since: float | None = None  # when the bytes were written that the connection is taking now
         self._closing = False
         self._down = False
         self._loop = asyncio.new_event_loop()
@@ -87,6 +102,20 @@ class TrickleSink:
         return self._queued_bytes
 
     @property
+    def queued_seconds(self) -> float:
+        """The age of the oldest bytes that wait to be sent: what congestion adds to the latency. 0.0 while none do.
+
+        A rate control that lowers the bitrate while this rises, and raises it while it is about 0, needs no estimate of
+        the link's rate. What the system's socket buffer has taken does not count.
+        """
+        with self._lock:
+            since = self._writing_since
+            for segment in self._queue if self._sending is None else (self._sending, *self._queue):
+                if since is None and segment.chunks:
+                    since = segment.chunks[0][0]
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
     def congested(self) -> bool:
         """Whether more than half of the bound is in use: time to drop frames before they are encoded."""
         return self._queued_bytes * 2 > self._max_buffer_bytes
@@ -97,10 +126,12 @@ class TrickleSink:
         return self._current is not None and self._current.lost
 
     def begin_segment(self) -> None:
-        """Begin a segment; one that is open is ended."""
+        """Begin a segment; one that is open is ended. Raises AccessDenied."""
         self.end_segment()
-        segment = self._current = _QueuedSegment()
+        segment = _QueuedSegment()
         with self._lock:
+            self._check_access()
+            self._current = segment
             if self._down:
                 self._discard(len(self._queue))
             if self._queued_bytes + _SEGMENT_COST_BYTES > self._max_buffer_bytes:
@@ -112,17 +143,18 @@ class TrickleSink:
         self._notify()
 
     def write(self, data: Buffer) -> None:
-        """Add bytes to the open segment. Raises ValueError if there is none."""
+        """Add bytes to the open segment. Raises ValueError if there is none, and AccessDenied."""
         segment = self._current
         if segment is None:
             raise ValueError("write without begin_segment")
         with self._lock:
+            self._check_access()
             if segment.lost:
                 return
             if self._queued_bytes + len(data) > self._max_buffer_bytes:
                 self._lose(segment)
             else:
-                segment.chunks.append(bytes(data))
+                segment.chunks.append((time.monotonic(), bytes(data)))
                 segment.cost += len(data)
                 self._queued_bytes += len(data)
         self._notify()
@@ -148,6 +180,10 @@ class TrickleSink:
                 self._loop.call_soon_threadsafe(self._cancel)
             self._thread.join()
 
+    def _check_access(self) -> None:
+        if self.access_denied is not None:
+            raise self.access_denied
+
     def _notify(self) -> None:
         # The loop is closed once the thread has ended; there is nobody to tell then.
         with contextlib.suppress(RuntimeError):
@@ -162,17 +198,28 @@ class TrickleSink:
             runner.run(self._main())
         with self._lock:
             self._discard(len(self._queue))
+            if self.access_denied is not None and self._current is not None:
+                self._lose(self._current)
 
     async def _main(self) -> None:
         self._sender = asyncio.current_task()
         delay = _FIRST_DELAY_S
         while self._queue or not self._closing:
             try:
-                async with TricklePublisher(self._url, self._content_type, ssl_context=self._ssl_context) as publisher:
+                async with TricklePublisher(
+                    self._url,
+                    self._content_type,
+                    token=self._token,
+                    ssl_context=self._ssl_context,
+                    reply_timeout_s=REPLY_TIMEOUT_S,
+                ) as publisher:
                     await publisher.resume()
                     self._connect()
                     delay = _FIRST_DELAY_S
                     await self._send_all(publisher)
+            except AccessDenied as denied:
+                self._give_up(denied)
+                return
             except (TrickleError, OSError) as error:
                 self._disconnect(error)
                 await asyncio.sleep(delay)
@@ -191,6 +238,12 @@ class TrickleSink:
             log.warning("sink.disconnected", url=self._url, error=error)
         self._down = True
         self.error = error
+
+    def _give_up(self, denied: AccessDenied) -> None:
+        hint = "give another token" if self._token else "give a token"
+        log.error("sink.access_denied", url=self._url, error=denied, hint=hint)
+        with self._lock:
+            self.error = self.access_denied = denied
 
     async def _send_all(self, publisher: TricklePublisher) -> None:
         """Segment after segment until the sink is closed. The reply to one is awaited while the next is being sent."""
@@ -222,7 +275,8 @@ class TrickleSink:
         while True:
             with self._lock:
                 if self._queue:
-                    return self._queue.popleft()
+                    self._sending = self._queue.popleft()
+                    return self._sending
             if self._closing:
                 return None
             await self._changed()
@@ -233,26 +287,34 @@ class TrickleSink:
             while True:
                 data, ended = self._take(segment)
                 if data:
-                    async with asyncio.timeout(STALL_TIMEOUT_S):
-                        await writer.write(data)
+                    await self._write(writer, data)
                     segment.sent += len(data)
                 elif ended:
                     return True
                 else:
                     await self._changed()
-        except (TrickleError, TimeoutError) as error:
+        except TrickleError as error:
             self._fail(writer, segment, error)
             return False
         except BaseException:
             with self._lock:
                 self._lose(segment)
             raise
+        finally:
+            self._writing_since = None
+
+    async def _write(self, writer: SegmentWriter, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT_S):
+                await writer.write(data)
+        except TimeoutError as error:
+            limit = f"{len(data)} bytes were not taken within {STALL_TIMEOUT_S:g} s"
+            raise TrickleTimeout(f"POST {self._url}/{writer.seq()}: {limit}") from error
 
     async def _confirm(self, writer: SegmentWriter, segment: "_QueuedSegment") -> None:
         try:
-            async with asyncio.timeout(STALL_TIMEOUT_S):
-                await writer.close()
-        except (TrickleError, TimeoutError) as error:
+            await writer.close()
+        except TrickleError as error:
             self._fail(writer, segment, error)
         except BaseException:
             with self._lock:
@@ -267,9 +329,13 @@ class TrickleSink:
         """Bytes to send next, and whether none will come after them."""
         with self._lock:
             ended = segment.ended or segment.lost
-            size, pieces = 0, []
+            size = 0
+            pieces: list[bytes] = []
+            self._writing_since = None
             while segment.chunks and size < _SEND_BYTES:
-                piece = segment.chunks.popleft()
+                written_at, piece = segment.chunks.popleft()
+                if not pieces:
+                    self._writing_since = written_at
                 pieces.append(piece)
                 size += len(piece)
             freed = size if segment.chunks or not ended else segment.cost
@@ -277,12 +343,15 @@ class TrickleSink:
             self._queued_bytes -= freed
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), ended
 
-    def _fail(self, writer: SegmentWriter, segment: "_QueuedSegment", error: Exception) -> None:
+    def _fail(self, writer: SegmentWriter, segment: "_QueuedSegment", error: TrickleError) -> None:
+        """Count a segment that could not be sent. Raises AccessDenied again, for the next one could not be either."""
         writer.abort()
         self.error = error
         with self._lock:
             self._lose(segment)
         log.warning("sink.segment_lost", url=self._url, seq=writer.seq(), error=error)
+        if isinstance(error, AccessDenied):
+            raise error
 
     def _discard(self, count: int) -> None:
         """Drop the oldest segments of the queue. The lock is held."""
@@ -308,7 +377,8 @@ class _QueuedSegment:
     """A segment between the two threads. All but `sent` is guarded by the sink's lock."""
 
     def __init__(self) -> None:
-        self.chunks: deque[bytes] = deque()
+        self.chunks: deque[tuple[float, bytes]] = deque()
+        """Each with the monotonic time at which it was written."""
         self.cost = 0
         self.ended = False
         self.lost = False

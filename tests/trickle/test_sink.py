@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.trickle import TrickleSink
+from pipeline.trickle import AccessDenied, TrickleSink
 from pipeline.trickle.server import RunningServer, serve
 from tests.trickle.wire import Scripted, url
 
@@ -18,11 +18,11 @@ MIB = 1024 * 1024
 class Relay:
     """A relay in a thread of its own, since these tests are synchronous like the callers of a sink."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, **section: object) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-relay")
         self._thread.start()
-        self.server: RunningServer = self.run(serve("127.0.0.1", port))
+        self.server: RunningServer = self.run(serve("127.0.0.1", port, **section))
         self.port = self.server.port
 
     def run(self, work: Awaitable):  # type: ignore[no-untyped-def, type-arg]
@@ -234,3 +234,101 @@ def test_a_bad_url_is_refused_before_a_thread_starts() -> None:
         TrickleSink("nonsense")
 
     assert sink_threads() == []
+
+
+@pytest.fixture
+def guarded() -> Iterator[Relay]:
+    relay = Relay(publish_tokens=["right"])
+    yield relay
+    relay.stop()
+
+
+def test_a_token_opens_a_channel_that_needs_one(guarded: Relay) -> None:
+    with TrickleSink(url(guarded.port), token="right") as sink:
+        write_segment(sink, b"let in")
+        until(lambda: sink.segments_sent == 1)
+
+        assert guarded.content(0) == b"let in"
+
+
+@pytest.mark.parametrize(("token", "hint"), [(None, "give a token"), ("wrong", "give another token")])
+def test_a_sink_that_is_denied_access_gives_up_and_the_next_write_says_so(
+    guarded: Relay, token: str | None, hint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = TrickleSink(url(guarded.port), token=token)
+    until(lambda: sink.access_denied is not None)
+
+    assert sink.error is sink.access_denied
+    with pytest.raises(AccessDenied, match=f"{url(guarded.port)}: access denied, status 401"):
+        sink.begin_segment()
+    until(lambda: sink_threads() == [])
+    sink.close()
+    (line,) = [line for line in caplog.text.splitlines() if "sink." in line]
+    assert "sink.access_denied" in line
+    assert hint in line
+    assert "wrong" not in line
+
+
+def test_what_was_written_before_access_was_denied_counts_as_lost(guarded: Relay) -> None:
+    with scripted() as stuck:
+        sink = TrickleSink(url(stuck.port))
+        write_segment(sink, b"first")
+        sink.begin_segment()
+        sink.write(b"second, open")
+        run_on(stuck, answer(stuck, "HTTP/1.1 401 Unauthorized\nContent-Length: 0\nConnection: close\n\n"))
+        until(lambda: sink.access_denied is not None)
+        with pytest.raises(AccessDenied):
+            sink.write(b"more")
+        sink.close()
+
+    assert (sink.segments_sent, sink.segments_lost, sink.queued_bytes) == (0, 2, 0)
+
+
+def run_on(server: Scripted, work: Awaitable) -> None:  # type: ignore[type-arg]
+    asyncio.run_coroutine_threadsafe(work, server._server.get_loop()).result(10)
+
+
+async def answer(server: Scripted, *replies: str) -> None:
+    for reply in replies:
+        raw, _, _ = await server.request()
+        await raw.send(reply)
+
+
+def test_the_age_of_what_waits_rises_while_the_server_does_not_take_it() -> None:
+    with scripted() as slow:
+        sink = TrickleSink(url(slow.port), max_buffer_bytes=32 * MIB)
+        run_on(slow, answer(slow, "HTTP/1.1 200 OK\nLp-Trickle-Latest: 3\nContent-Length: 0\nConnection: close\n\n"))
+        assert sink.queued_seconds == 0.0
+        sink.begin_segment()
+        sink.write(bytes(12 * MIB))
+        sink.write(bytes(12 * MIB))
+        until(lambda: sink.queued_bytes < 13 * MIB)  # the connection has begun to take the first one, and is stuck
+        first = sink.queued_seconds
+        until(lambda: sink.queued_seconds > first + 0.05)
+        sink.close(drain_timeout=0)
+
+    assert sink.queued_seconds == 0.0
+
+
+def test_the_age_of_what_waits_is_zero_once_it_is_sent(relay: Relay) -> None:
+    with TrickleSink(url(relay.port)) as sink:
+        sink.begin_segment()
+        sink.write(bytes(MIB))
+        until(lambda: relay.channel() and relay.channel().size == MIB)
+
+        until(lambda: sink.queued_seconds == 0.0)
+
+
+def test_a_segment_that_is_never_confirmed_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.trickle.sink.REPLY_TIMEOUT_S", 0.05)
+    with scripted() as silent:
+        sink = TrickleSink(url(silent.port))
+        run_on(
+            silent, answer(silent, "HTTP/1.1 200 OK\nLp-Trickle-Latest: 3\nContent-Length: 0\nConnection: close\n\n")
+        )
+        write_segment(sink, b"unconfirmed")
+        until(lambda: sink.segments_lost == 1)
+
+        assert "not confirmed" in str(sink.error)
+        assert sink.bytes_sent == 0
+        sink.close(drain_timeout=0)

@@ -1,16 +1,22 @@
 """The subscriber against a real relay, a proxy that breaks connections, and bare sockets that answer what we like."""
 
 import asyncio
+import socket
+import tracemalloc
 
 import pytest
 
 from pipeline.trickle import (
+    AccessDenied,
     ChannelGone,
     SegmentReader,
     SegmentRefused,
+    SegmentTooLarge,
     TrickleConnectionError,
+    TrickleError,
     TricklePublisher,
     TrickleSubscriber,
+    TrickleTimeout,
 )
 from pipeline.trickle.server import RunningServer
 from tests.trickle.wire import Scripted, connect, proxy, until, url
@@ -27,12 +33,13 @@ async def whole(segment: SegmentReader | None) -> bytes:
     return b"".join([piece async for piece in segment])
 
 
-def write(relay: RunningServer, seq: int, data: bytes) -> None:
+def write(relay: RunningServer, seq: int, *pieces: bytes) -> None:
     """Put a whole segment into the relay without a connection."""
     relay.trickle.create_channel("a", "video/MP2T")
     channel = relay.trickle.channels.get("a")
     segment = channel.for_write(seq)
-    channel.append(segment, data, 0.0)
+    for piece in pieces:
+        channel.append(segment, piece, 0.0)
     channel.finish(segment, 0.0)
 
 
@@ -118,14 +125,15 @@ async def test_a_reader_that_fell_behind_jumps_forward_and_says_so(relay: Runnin
         await ahead.send(
             "HTTP/1.1 470 status code 470\nLp-Trickle-Latest: 9\nLp-Trickle-Seq: 4\nContent-Length: 5\n\nEntry"
         )
+        # It joins the newest that has begun, as whoever comes anew does.
         again = (await ahead.reader.readline()).decode()
         await ahead.reader.readuntil(b"\r\n\r\n")
-        await ahead.send(ok(9, "nine"))
+        await ahead.send(ok(8, "eight"))
         second = await subscriber.next()
 
-        assert (line.split()[1], again.split()[1]) == ("/a/4", "/a/9")
+        assert (line.split()[1], again.split()[1]) == ("/a/4", "/a/8")
         assert (first.discontinuity, second.discontinuity) == (False, True)
-        assert (second.seq(), await whole(second)) == (9, b"nine")
+        assert (second.seq(), await whole(second)) == (8, b"eight")
 
 
 async def test_the_next_segment_is_asked_for_as_soon_as_this_one_has_a_byte_and_not_before() -> None:
@@ -167,19 +175,30 @@ async def test_a_server_that_is_one_behind_is_waited_for_and_nothing_is_replayed
         assert await whole(await reading) == b"five"
 
 
-async def test_a_channel_that_began_anew_is_followed(relay: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_channel_whose_numbers_began_anew_is_followed_and_nothing_is_given_twice(
+    relay: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher that was restarted, and counts from a lower number, while the server went on."""
     monkeypatch.setattr("pipeline.trickle.subscriber._BEHIND_LIMIT_S", 0.05)
     monkeypatch.setattr("pipeline.trickle.subscriber._BEHIND_DELAY_S", 0.01)
-    write(relay, 50, b"before")
+    for seq in range(46, 51):
+        write(relay, seq, b"before %d" % seq)
+    given = []
     async with TrickleSubscriber(url(relay.port)) as subscriber:
-        await whole(await subscriber.next())
-        relay.trickle.channels.get("a").close_before(99)
-        write(relay, 1, b"evicts the segment that is waited for")
-        await asyncio.sleep(0.2)
-        write(relay, 2, b"after")
         segment = await subscriber.next()
+        given.append((segment.seq(), segment.discontinuity, await whole(segment)))
+        relay.trickle.channels.get("a").close_before(99)
+        for seq in range(3):
+            write(relay, seq, b"after %d" % seq)
+            segment = await subscriber.next()
+            given.append((segment.seq(), segment.discontinuity, await whole(segment)))
 
-        assert (segment.seq(), segment.discontinuity, await whole(segment)) == (2, True, b"after")
+    assert given == [
+        (50, False, b"before 50"),
+        (0, True, b"after 0"),
+        (1, False, b"after 1"),
+        (2, False, b"after 2"),
+    ]
 
 
 async def test_a_segment_without_bytes_is_passed_over(relay: RunningServer) -> None:
@@ -248,14 +267,164 @@ async def test_a_server_that_cannot_be_reached_is_an_error_after_so_many_attempt
             await subscriber.next()
 
 
-async def test_a_status_that_trickle_does_not_know_is_a_refusal() -> None:
-    async with Scripted() as server, TrickleSubscriber(url(server.port)) as subscriber:
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(400, SegmentRefused), (401, AccessDenied), (403, AccessDenied), (404, ChannelGone), (302, SegmentRefused)],
+)
+async def test_each_refusal_has_a_kind_of_its_own_and_says_what_the_server_said(
+    status: int, outcome: type[TrickleError]
+) -> None:
+    async with Scripted() as server, TrickleSubscriber(url(server.port), 0) as subscriber:
         reading = asyncio.create_task(subscriber.next())
         raw, _, _ = await server.request()
-        await raw.send("HTTP/1.1 403 Forbidden\nContent-Length: 0\n\n")
+        await raw.send(f"HTTP/1.1 {status} no\nContent-Length: 4\n\nwhy?")
 
-        with pytest.raises(SegmentRefused, match="status 403"):
+        with pytest.raises(outcome, match=f"/a/0: .*status {status}") as refusal:
             await reading
+        assert type(refusal.value) is outcome
+        assert outcome is ChannelGone or str(refusal.value).endswith("why?")
+
+
+async def test_the_token_is_shown_with_every_get(start_relay) -> None:
+    relay = await start_relay(subscribe_tokens=["r3ad"])
+    write(relay, 0, b"secret")
+    async with TrickleSubscriber(url(relay.port), 0, token="r3ad") as subscriber:
+        assert await whole(await subscriber.next()) == b"secret"
+    for other in (None, "wr0ng"):
+        async with TrickleSubscriber(url(relay.port), 0, token=other) as subscriber:
+            with pytest.raises(AccessDenied):
+                await subscriber.next()
+
+
+def test_a_token_that_no_header_can_carry_is_a_mistake_that_does_not_repeat_it() -> None:
+    with pytest.raises(ValueError, match=r"^token: not a bearer token") as mistake:
+        TrickleSubscriber("http://127.0.0.1/a", token="two words")
+    assert "two words" not in str(mistake.value)
+
+
+async def test_a_server_that_is_busy_is_asked_again() -> None:
+    async with Scripted() as server, TrickleSubscriber(url(server.port), 0) as subscriber:
+        reading = asyncio.create_task(subscriber.next())
+        for status in (503, 429, 500):
+            raw, _, _ = await server.request()
+            await raw.send(f"HTTP/1.1 {status} busy\nConnection: close\nContent-Length: 0\n\n")
+        raw, _, _ = await server.request()
+        await raw.send(ok(0, "at last"))
+
+        assert await whole(await reading) == b"at last"
+
+
+async def test_a_server_that_stays_busy_is_a_refusal_in_the_end() -> None:
+    async with Scripted() as server, TrickleSubscriber(url(server.port), 0, max_retries=1) as subscriber:
+        reading = asyncio.create_task(subscriber.next())
+        for _ in range(2):
+            raw, _, _ = await server.request()
+            await raw.send("HTTP/1.1 503 busy\nConnection: close\nContent-Length: 0\n\n")
+
+        with pytest.raises(SegmentRefused, match="status 503"):
+            await reading
+
+
+async def test_a_server_that_does_not_answer_the_connection_is_a_time_out() -> None:
+    full = socket.socket()
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    waiting = [socket.socket() for _ in range(4)]
+    for each in waiting:
+        each.setblocking(False)
+        each.connect_ex(full.getsockname())
+    port = full.getsockname()[1]
+    async with TrickleSubscriber(url(port), 0, connect_timeout_s=0.1, max_retries=1) as subscriber:
+        with pytest.raises(TrickleTimeout, match=f"127.0.0.1:{port}/a: no connection within 0.1 s"):
+            await subscriber.next()
+    for each in (full, *waiting):
+        each.close()
+
+
+async def test_the_end_of_a_stream_that_is_waited_for_is_none_and_the_last_segment_knows(relay: RunningServer) -> None:
+    async with TrickleSubscriber(url(relay.port), 0) as subscriber:
+        write(relay, 0, b"first")
+        first = await subscriber.next()
+        write(relay, 1, b"last")
+        last = await subscriber.next()
+        assert (await whole(last), last.eos()) == (b"last", False)
+        await until(lambda: relay.trickle.channels.get("a").find(2))
+        relay.trickle.channels.remove("a")
+
+        assert await subscriber.next() is None
+        assert (first.eos(), last.eos()) == (False, True)
+
+
+async def test_a_segment_that_is_closed_early_gives_no_more_and_the_next_one_is_whole(relay: RunningServer) -> None:
+    for seq in range(2):
+        write(relay, seq, bytes(4_000_000))
+    async with TrickleSubscriber(url(relay.port), 0) as subscriber:
+        first = await subscriber.next()
+        assert await first.read(10) == bytes(10)
+        await first.close()
+        await first.close()
+        assert await first.read() == b""
+        async with await subscriber.next() as second:
+            assert len(await whole(second)) == 4_000_000
+        assert (first.truncated, second.discontinuity) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b'{"a": 1}'], [b'{"a"', b": ", b"1}"], [b'"', 100_000 * b"x", 50_000 * b"y", b'"']]
+)
+async def test_a_message_of_any_size_in_any_number_of_chunks_is_read_whole(
+    relay: RunningServer, pieces: list[bytes]
+) -> None:
+    async with TricklePublisher(url(relay.port), "application/json") as publisher:
+        await publisher.create()
+        async with TrickleSubscriber(url(relay.port), 0) as subscriber:
+            reading = asyncio.create_task(subscriber.next())
+            async with await publisher.next() as writing:
+                for piece in pieces:
+                    await writing.write(piece)
+                    await asyncio.sleep(0.01)
+
+            assert await (await reading).read_all() == b"".join(pieces)
+
+
+async def test_a_message_beyond_the_limit_is_an_error_and_the_next_one_is_read(relay: RunningServer) -> None:
+    write(relay, 0, bytes(1001))
+    write(relay, 1, bytes(1000))
+    async with TrickleSubscriber(url(relay.port), 0) as subscriber:
+        with pytest.raises(SegmentTooLarge, match="/a/0: more than 1000 bytes"):
+            await (await subscriber.next()).read_all(1000)
+        assert len(await (await subscriber.next()).read_all(1000)) == 1000
+
+
+async def test_half_a_message_is_an_error_and_not_a_message() -> None:
+    async with Scripted() as server, TrickleSubscriber(url(server.port), 0) as subscriber:
+        reading = asyncio.create_task(subscriber.next())
+        raw, _, _ = await server.request()
+        await raw.send(ok(0, "half", size=8))
+        segment = await reading
+        message = asyncio.create_task(segment.read_all())
+        await server.request()
+        raw.close()
+        again, _, _ = await server.request()
+        await again.send("HTTP/1.1 470 x\nLp-Trickle-Latest: 6\nContent-Length: 0\n\n")
+
+        with pytest.raises(TrickleConnectionError, match="/a/0: ended after 4 bytes, and there were more"):
+            await message
+
+
+async def test_a_reader_that_does_not_read_leaves_the_data_at_the_server(relay: RunningServer) -> None:
+    for seq in range(2):
+        write(relay, seq, *[bytes(64_000)] * 1000)
+    async with TrickleSubscriber(url(relay.port), 0) as subscriber:
+        tracemalloc.start()
+        segment = await subscriber.next()
+        await asyncio.sleep(0.3)
+        # Both segments, this one and that which was opened ahead.
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+
+        assert kept < 4_000_000
+        assert len(await whole(segment)) == 64_000_000
 
 
 async def test_a_caller_that_stops_waiting_loses_nothing(relay: RunningServer) -> None:
@@ -269,24 +438,33 @@ async def test_a_caller_that_stops_waiting_loses_nothing(relay: RunningServer) -
         assert (await subscriber.next()).seq() == 0
 
 
-async def test_a_segment_that_rests_between_two_bytes_is_not_cut(relay: RunningServer) -> None:
-    async with TricklePublisher(url(relay.port)) as publisher, await publisher.next() as writing:
-        await writing.write(b"before")
-        await until(lambda: relay.trickle.channels.get("a") and relay.trickle.channels.get("a").size)
-        async with TrickleSubscriber(url(relay.port)) as subscriber:
-            segment = await subscriber.next()
+@pytest.mark.parametrize("rests", ["before its first byte", "between two bytes"])
+async def test_a_segment_that_rests_for_longer_than_any_limit_there_is_is_not_cut(
+    relay: RunningServer, monkeypatch: pytest.MonkeyPatch, rests: str
+) -> None:
+    """The limits on connections, replies and failures are set far below the rest."""
+    monkeypatch.setattr("pipeline.trickle.pool.REPLY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("pipeline.trickle.read_channel.REPLY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("pipeline.trickle.seen.STILL_S", 0.1)
+    async with (
+        TricklePublisher(url(relay.port)) as publisher,
+        proxy(relay.port) as between,
+        TrickleSubscriber(url(between.port), 0, connect_timeout_s=0.2, max_retries=0) as subscriber,
+    ):
+        await publisher.create()
+        reading = asyncio.create_task(subscriber.next())
+        if rests == "before its first byte":
+            await asyncio.sleep(0.6)
+        async with await publisher.next() as writing:
+            await writing.write(b"before")
+            segment = await reading
             assert await segment.read() == b"before"
-            # Longer than any limit that either side has on a live connection, were there one: the clock is moved on.
-            loop = asyncio.get_running_loop()
-            real = loop.time
-            loop.time = lambda: real() + 86_400  # type: ignore[method-assign]
-            try:
-                await asyncio.sleep(0)
-                await asyncio.sleep(0.01)
-                await writing.write(b"after")
-                assert await segment.read() == b"after"
-            finally:
-                loop.time = real  # type: ignore[method-assign]
+            if rests == "between two bytes":
+                await asyncio.sleep(0.6)
+            await writing.write(b"after")
+            assert await segment.read() == b"after"
+        assert (await segment.read(), segment.truncated) == (b"", False)
+        assert between.opened == 2  # One for the segment, one for that which comes next.
 
 
 async def test_close_in_the_middle_of_everything_leaves_no_reader_behind(relay: RunningServer) -> None:

@@ -180,9 +180,13 @@ class Scripted:
         """Connections that no request was taken from yet."""
         return self._accepted.qsize()
 
+    async def accepted(self) -> Raw:
+        """The next connection."""
+        return await self._accepted.get()
+
     async def request(self) -> tuple[Raw, str, Head]:
         """The next connection and the request on it, up to the end of its head."""
-        raw = await self._accepted.get()
+        raw = await self.accepted()
         line = (await raw.reader.readline()).decode().strip()
         fields = (await raw.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         pairs = (field.split(":", 1) for field in fields if field)
