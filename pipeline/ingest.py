@@ -4,11 +4,15 @@ What it hands on are bytes of numbered segments; it never looks into them.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from pipeline.channel_address import ChannelAddress
 from pipeline.encoded_link import NO_SEGMENT, EncodedWriter
 from pipeline.memory.stage_stats import Word
-from pipeline.trickle.errors import ChannelGone, TrickleError
-from pipeline.trickle.subscriber import SegmentReader, TrickleSubscriber
+from pipeline.trickle.errors import AccessDenied, ChannelGone, TrickleError
+from pipeline.trickle.segment_reader import SegmentReader
+from pipeline.trickle.subscriber import TrickleSubscriber
 from pipeline.worker import Worker
 
 CHUNK_BYTES = 64 * 1024
@@ -24,23 +28,30 @@ CURRENT_SEGMENT = -2
 
 FULL_POLL_MS = 100
 
+T = TypeVar("T")
+
 
 class TrickleIngest:
-    """Subscribes to `url` and writes what comes to `link`, until the end of the stream or until told to drain."""
+    """Subscribes to `channel` and writes what comes to `link`, until the end of the stream or until told to drain."""
 
-    def __init__(self, url: str, link: EncodedWriter, worker: Worker) -> None:
-        self._url = url
+    def __init__(self, channel: ChannelAddress, link: EncodedWriter, worker: Worker) -> None:
+        self._channel = channel
+        self._url = channel.url
         self._link = link
         self._worker = worker
         self._stats = worker.stats
         self._numbers = _LinkNumbers(link)
         self._waiting_for = ""
         self._gap = False
+        self._stream = 0
         self._gone_since: float | None = None
         self._room = asyncio.Event()
 
     async def run(self) -> None:
-        """Returns once decode has taken in everything, or will not any more."""
+        """Returns once decode has taken in everything, or will not any more.
+
+        Raises WorkerRefused if the server does not let us read.
+        """
         loop = asyncio.get_running_loop()
         stopping = self._worker.draining_event()
         fd = self._link.socket.fileno()
@@ -54,9 +65,8 @@ class TrickleIngest:
             await asyncio.gather(work, return_exceptions=stopping.is_set())
             stop.cancel()
             self._link.end()
+            self._link.attend()
             while not (self._link.drained or self._worker.abandoned):
-                self._room.clear()
-                self._attend()
                 await self._wait_for_room()
         finally:
             loop.remove_reader(fd)
@@ -68,17 +78,34 @@ class TrickleIngest:
 
     async def _subscribe(self) -> bool:
         """Read the channel as far as it goes. Returns whether that was the end of the stream."""
+        self._stream = 0
         try:
-            async with TrickleSubscriber(self._url, self._numbers.next_channel_seq()) as subscriber:
-                while (segment := await subscriber.next()) is not None:
+            async with TrickleSubscriber(
+                self._url,
+                self._numbers.next_channel_seq(),
+                token=self._channel.token,
+                ssl_context=self._channel.ssl_context,
+            ) as subscriber:
+                while (segment := await self._insist(subscriber.next)) is not None:
                     await self._read(segment)
+        except AccessDenied as denied:
+            raise self._channel.refusal(denied) from denied
         except ChannelGone:
             self._say_waiting("waiting_for_source")
             return self._is_gone_for_good()
-        except TrickleError as error:
-            self._say_waiting("source_unreachable", problem=str(error))
-            return False
         return True
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until the server can be reached. It must be the same subscriber that goes on: it alone can tell whether
+        the server that comes back still has the stream."""
+        while True:
+            try:
+                return await ask()
+            except (AccessDenied, ChannelGone):
+                raise
+            except TrickleError as error:
+                self._say_waiting("source_unreachable", problem=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
 
     def _say_waiting(self, event: str, **fields: str) -> None:
         if event != self._waiting_for:
@@ -95,13 +122,16 @@ class TrickleIngest:
         return now - self._gone_since > GONE_SECONDS
 
     async def _read(self, segment: SegmentReader) -> None:
+        if segment.stream != self._stream:
+            self._stream = segment.stream
+            self._numbers.begin_anew()
         number = self._numbers.link_number(segment.seq())
         offset, gap = 0, segment.discontinuity or self._gap
         self._waiting_for, self._gap, self._gone_since = "", False, None
         if not self._stats[Word.UNITS_IN]:
             self._worker.info("first_segment", url=self._url, seq=segment.seq())
         async with segment:
-            async for data in segment:
+            while data := await self._insist(segment.read):
                 await self._write(number, offset, data, gap)
                 offset, gap = offset + len(data), False
         self._link.write(number, offset, b"", last=True)
@@ -110,9 +140,8 @@ class TrickleIngest:
         self._stats.out()
 
     async def _write(self, number: int, offset: int, data: bytes, gap: bool) -> None:
+        self._link.attend()
         while self._link.full:
-            self._room.clear()
-            self._attend()
             await self._wait_for_room()
         for start in range(0, len(data), CHUNK_BYTES):
             self._link.write(number, offset + start, data[start : start + CHUNK_BYTES], gap=gap and not start)
@@ -121,10 +150,11 @@ class TrickleIngest:
 
     async def _wait_for_room(self) -> None:
         """Until decode has said something, or for FULL_POLL_MS: ZeroMQ's descriptor is edge-triggered."""
+        self._room.clear()
         try:
             await asyncio.wait_for(self._room.wait(), FULL_POLL_MS / 1000)
         except TimeoutError:
-            pass
+            self._link.attend()
 
     def _attend(self) -> None:
         self._link.attend()

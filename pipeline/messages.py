@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline import topology
+from pipeline.media.excerpt import Excerpt
 from pipeline.memory.cuda_handle import CudaSlabHandle
 
 
@@ -83,10 +84,15 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     stats_fd: int
     spec: topology.AnyStage | None = None
     relay_url: str | None = None
+    relay_token: str | None = None
+    """What opens the embedded relay to a stage that uses it, as the topology has it: `${NAME}` is for the worker to
+    look up, so that the secret is in its environment alone."""
     api_url: str | None = None
     listen_fd: int | None = None
     media_fds: tuple[int, ...] = ()
     """More listening sockets of the relay's."""
+    tls_fd: int | None = None
+    """And the one that speaks TLS."""
     relay: topology.Relay | None = None
     """The relay's section, for the relay alone: it holds the tokens."""
     encoded: EncodedBoot | None = None
@@ -94,6 +100,10 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     output: LinkBoot | None = None
     audio_endpoint: str | None = None
     keep_alive: float = 0.0
+    live: bool = False
+    """Whether the output follows the clock: then late frames are dropped, which else are waited for."""
+    excerpt: Excerpt | None = None
+    """The part of a file that is shown; ingress begins to read where decoding it has to begin."""
 
 
 # ingress -> decode, and back
@@ -211,10 +221,12 @@ class RestartRequest(msgspec.Struct, frozen=True, tag="restart"):
 
 class UpdateRequest(msgspec.Struct, frozen=True, tag="update_request"):
     """Change parameters of the processor that `stage` runs, from its next frame on. Answered with Answer, once they are
-    in force or were refused."""
+    in force or were refused. `renew`: these are all parameters; a new process loads them while the old one works on,
+    and takes over when it is ready."""
 
     stage: str
     params: dict[str, Any]
+    renew: bool = False
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
@@ -275,7 +287,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     `rate_in` and `rate_out` are units a second of late.
     `latency_ms` are p50 and p95 from a frame's arrival at the stage to its being handed on. `spares` are loaded and
     wait to take over; `passing_through`: a stand-in hands the input on as it is. `last_death` is how the latest process
-    died, such as SIGKILL; empty when none has."""
+    died, such as SIGKILL; empty when none has. Decode counts what never became a frame: `skipped` access units are
+    damaged or come before the first key picture, `capped` pictures are more a second than `frame.max_fps`."""
 
     stage: str
     worker: str
@@ -294,6 +307,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     spares: int
     passing_through: bool
     last_death: str
+    skipped: int = 0
+    capped: int = 0
 
 
 class SlotStatus(msgspec.Struct, frozen=True):
@@ -338,8 +353,25 @@ class FrameCount(msgspec.Struct, frozen=True):
         return self.decoded == self.delivered + sum(self.dropped.values()) + self.in_flight
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a file has been processed: `done_s` of its `length_s` seconds (None: it does not state them), in
+    `elapsed_s` seconds on the clock."""
+
+    done_s: float
+    length_s: float | None
+    elapsed_s: float
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds of work left, at the rate so far; None while it is not known."""
+        if self.length_s is None or not self.done_s or not self.elapsed_s:
+            return None
+        return max(0.0, self.length_s - self.done_s) * self.elapsed_s / self.done_s
+
+
 class Status(msgspec.Struct, frozen=True, tag="status_reply"):
-    """Everything that the launcher knows. `repeated` are pictures that egress showed again because no new one came."""
+    """Everything that the launcher knows. `repeated` are pictures that egress showed again because no new one came.
+    `progress` is that of a file; None with a live source."""
 
     pipeline: str
     state: str
@@ -351,6 +383,7 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     repeated: int
     fps: float
     end_to_end_ms: tuple[float | None, float | None]
+    progress: Progress | None = None
 
     @property
     def healthy(self) -> bool:

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from pipeline.media.excerpt import Excerpt, excerpt
+from pipeline.media.file_kinds import container_of
+
 Policy = Literal["latest", "block"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -24,10 +27,11 @@ Name = Annotated[
 Dimension = Annotated[int, msgspec.Meta(ge=16, le=8192, multiple_of=2)]
 
 Device = Annotated[str, msgspec.Meta(pattern=r"^(auto|cpu|cuda:\d+)$", description="auto, cpu, cuda:N")]
+MIN_BITRATE = 10_000
 BitRate = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(\d+(\.\d+)?[kM]|\d{5,})$",
+        pattern=r"^(\d{1,6}(\.\d{1,6})?[kM]|\d{5,12})$",
         description="bits per second from 10k on, such as 800000, 1500k, 2.5M",
     ),
 ]
@@ -56,11 +60,13 @@ class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Frame(_Section, kw_only=True, frozen=True):
-    """Size of every frame between decode and egress, in pixels, and how a source of another shape is made to fit."""
+    """Size of every frame between decode and egress, in pixels, and how a source of another shape is made to fit. Of a
+    source with more than `max_fps` pictures a second, so many are processed, evenly spaced; by default all."""
 
     width: Dimension = 512
     height: Dimension = 512
     fit: Literal["crop", "pad", "stretch"] = "crop"
+    max_fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
 
 
 class Size(_Section, kw_only=True, frozen=True):
@@ -115,6 +121,17 @@ class RelayLimits(_Section, kw_only=True, frozen=True):
     interim_interval_s: Seconds = 10.0
 
 
+class RelayTls(_Section, kw_only=True, frozen=True):
+    """One more port of the relay's, for clients elsewhere: the same channels over TLS. `certificate` and `key` are PEM
+    files; with `client_ca` a client has to show a certificate that it signed."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+    host: str = "127.0.0.1"
+    port: Port = 5443
+
+
 class Relay(_Section, kw_only=True, frozen=True):
     """The embedded trickle server. Port 0 takes any free one. Channels are at http://host:port/NAME, and at the same
     path on each of `media_ports`.
@@ -123,7 +140,7 @@ class Relay(_Section, kw_only=True, frozen=True):
     writing them. `changefeed`: the channel `_changes` says which come and go. `cors_origins`: the sites whose pages may
     use the relay, such as https://player.example, or * for all. With `publish_tokens` whoever writes or removes has to
     show one as a bearer token, with `subscribe_tokens` whoever reads one of either; ${NAME} stands for an environment
-    variable."""
+    variable. `tls` is another port, encrypted."""
 
     host: str = "127.0.0.1"
     port: Port = 5678
@@ -134,6 +151,7 @@ class Relay(_Section, kw_only=True, frozen=True):
     cors_origins: tuple[str, ...] = ()
     publish_tokens: tuple[str, ...] = ()
     subscribe_tokens: tuple[str, ...] = ()
+    tls: RelayTls | None = None
     limits: RelayLimits = RelayLimits()
 
     @property
@@ -172,49 +190,103 @@ class ClientTls(_Section, kw_only=True, frozen=True):
 
 class Source(_Section, kw_only=True, frozen=True):
     """Where a stage reads: a trickle channel (a name on the embedded relay, or a URL), or a file. A server elsewhere
-    gets `token` as a bearer token, ${NAME} for an environment variable; `tls` says whom to trust there."""
+    gets `token` as a bearer token, ${NAME} for an environment variable; `tls` says whom to trust there. Of a file,
+    `duration` seconds from `start` on are read; by default all of it."""
 
     trickle: str | None = None
     file: str | None = None
+    start: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    duration: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
     token: str | None = None
     tls: ClientTls | None = None
 
     def __post_init__(self) -> None:
         if (self.trickle is None) == (self.file is None):
             raise ValueError("exactly one of trickle, file is needed")
+        if self.file is None and (self.start or self.duration is not None):
+            raise ValueError("start and duration are for a file")
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """The part of the file that is processed; None for a live source, of which everything is."""
+        return None if self.file is None else excerpt(self.start, self.duration)
 
 
 class Sink(_Section, kw_only=True, frozen=True):
-    """Where egress writes: a trickle channel (a name on the embedded relay, or a URL), an MPEG-TS file, or both.
-    `token` and `tls` are those of Source."""
+    """Where egress writes: a trickle channel (a name on the embedded relay, or a URL), a file (.mp4, .mkv, .mov,
+    .ts), or both. `resume` goes on behind what an interrupted run wrote to the file. `token` and `tls` are those of
+    Source."""
 
     trickle: str | None = None
     file: str | None = None
+    resume: bool = False
     token: str | None = None
     tls: ClientTls | None = None
 
     def __post_init__(self) -> None:
         if self.trickle is None and self.file is None:
             raise ValueError("at least one of trickle, file is needed")
+        if self.file is not None:
+            container_of(self.file)
 
 
 class Encoder(_Section, kw_only=True, frozen=True):
-    """The output video. `bitrate` is bits per second, a number or such as 1500k, 2.5M; `crf` replaces it by a constant
-    quality. A segment begins with a keyframe every `gop_seconds`."""
+    """The output video. `bitrate` is bits per second, a number or such as 1500k, 2.5M; while a publisher cannot keep up
+    with it, less is used, down to `bitrate_floor`, by default a quarter. `crf` replaces both by a constant quality:
+    then nothing adapts, and a publisher that cannot keep up gets fewer pictures. A segment begins with a keyframe every
+    `gop_seconds`. `codec`: auto is h264_nvenc where that opens, else libx264, and so is h264_nvenc, with a warning."""
 
-    codec: Literal["libx264"] = "libx264"
+    codec: Literal["libx264", "h264_nvenc", "auto"] = "libx264"
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "superfast"
-    bitrate: BitRate | Annotated[int, msgspec.Meta(ge=10_000)] = "1500k"
+    bitrate: BitRate | Annotated[int, msgspec.Meta(ge=MIN_BITRATE)] = "1500k"
+    bitrate_floor: BitRate | Annotated[int, msgspec.Meta(ge=MIN_BITRATE)] | None = None
     crf: Annotated[int, msgspec.Meta(ge=0, le=51)] | None = None
     gop_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=30)] = 1.0
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
 
+    def __post_init__(self) -> None:
+        for rate in (self.bitrate, self.bitrate_floor):
+            if rate is not None and _bits_per_second(rate) < MIN_BITRATE:
+                raise ValueError(f"a bitrate of {rate} is too low; allowed: bits per second from 10k on")
+        if self.bitrate_floor is None:
+            return
+        if self.crf is not None:
+            raise ValueError("bitrate_floor goes with bitrate, not with crf")
+        if self.floor_bits_per_second > self.bits_per_second:
+            raise ValueError(f"bitrate_floor {self.bitrate_floor} is above bitrate {self.bitrate}")
+
     @property
     def bits_per_second(self) -> int:
-        if isinstance(self.bitrate, int):
-            return self.bitrate
-        factor = {"k": 1_000, "M": 1_000_000}.get(self.bitrate[-1], 1)
-        return int(float(self.bitrate.rstrip("kM")) * factor)
+        return _bits_per_second(self.bitrate)
+
+    @property
+    def floor_bits_per_second(self) -> int:
+        if self.bitrate_floor is None:
+            return max(MIN_BITRATE, self.bits_per_second // 4)
+        return _bits_per_second(self.bitrate_floor)
+
+
+class AudioEncoder(_Section, kw_only=True, frozen=True):
+    """Sound that is encoded anew, for players that cannot play the source's codec. `bitrate` is that of all channels,
+    from 16k to 256k."""
+
+    codec: Literal["aac", "opus"]
+    bitrate: BitRate | Annotated[int, msgspec.Meta(ge=16_000, le=256_000)] = "128k"
+
+    def __post_init__(self) -> None:
+        if not 16_000 <= self.bits_per_second <= 256_000:
+            raise ValueError(f"bitrate {self.bitrate} must be from 16k to 256k")
+
+    @property
+    def bits_per_second(self) -> int:
+        return _bits_per_second(self.bitrate)
+
+
+def _bits_per_second(rate: str | int) -> int:
+    if isinstance(rate, int):
+        return rate
+    factor = {"k": 1_000, "M": 1_000_000}.get(rate[-1], 1)
+    return int(float(rate.rstrip("kM")) * factor)
 
 
 class ComfyUI(_Section, kw_only=True, frozen=True):
@@ -228,12 +300,23 @@ class ComfyUI(_Section, kw_only=True, frozen=True):
     arguments: tuple[str, ...] = ()
 
 
-PROCESSOR_KINDS = ("callable", "comfyui", "trickle_app", "file")
+class ComfyStream(_Section, kw_only=True, frozen=True):
+    """A ComfyUI workflow that ComfyStream's client runs: `workspace` is a folder with models/ and custom_nodes/,
+    `workflow` a JSON file in the API format; `arguments` are ComfyUI's own. The interpreter that the stage's `python`
+    names has ComfyStream installed."""
+
+    workspace: str
+    workflow: str
+    arguments: tuple[str, ...] = ()
+
+
+PROCESSOR_KINDS = ("callable", "comfyui", "comfystream", "trickle_app", "file")
 
 
 class Processor(_Section, kw_only=True, frozen=True):
     """What inference runs: `callable` names a function or class as module:name, with `params` as its keyword arguments;
-    `comfyui` is a workflow, with `params` as changes of it: {nodes: {"3": {inputs: {seed: 7}}}}; `trickle_app` names a
+    `comfyui` is a workflow, with `params` as changes of it: {nodes: {"3": {inputs: {seed: 7}}}}; `comfystream` is one
+    that ComfyStream runs; `trickle_app` names a
     processor written for trickle-app (pytrickle), module:name, with `params` for its load_model and update_params;
     `file` is a program saved by torch.jit.save or torch.export.save. `compile` has torch compile a callable or a file,
     in the mode that it names; the first frame waits for no compilation.
@@ -245,6 +328,7 @@ class Processor(_Section, kw_only=True, frozen=True):
 
     callable: Callable | None = None
     comfyui: ComfyUI | None = None
+    comfystream: ComfyStream | None = None
     trickle_app: Callable | None = None
     file: str | None = None
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
@@ -269,7 +353,8 @@ class Processor(_Section, kw_only=True, frozen=True):
     @property
     def target(self) -> str:
         """What runs, for people."""
-        return self.comfyui.workflow if self.comfyui else str(getattr(self, self.kind))
+        workflow = self.comfyui or self.comfystream
+        return workflow.workflow if workflow else str(getattr(self, self.kind))
 
 
 class Schedule(_Section, kw_only=True, frozen=True):
@@ -300,32 +385,42 @@ class Ingress(Stage, tag="ingress", kw_only=True, frozen=True):
 
 
 class Decode(Stage, tag="decode", kw_only=True, frozen=True):
-    """Turns encoded bytes into RGB frames; sends audio past inference."""
+    """Turns encoded bytes into RGB frames; sends audio past inference. `hardware`: auto decodes on the graphics card
+    where NVDEC opens, else on the CPU; docs/media.md says when that pays."""
 
     input: Name
     output: Name
     audio: bool = True
+    hardware: Literal["cpu", "auto"] = "cpu"
 
 
 class Inference(Stage, tag="inference", kw_only=True, frozen=True):
     """Runs the processor on every frame. `spares` more processes have it loaded and take over at once when the one at
-    work dies. `while_away` is what viewers see when none is there: the last frame, or the input passed through."""
+    work dies. `while_away` is what viewers see when none is there, while a model loads too: the last frame, the input
+    passed through, or the input dimmed with the text `notice` over it."""
 
     input: Name
     output: Name
     processor: Processor
     spares: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0
-    while_away: Literal["last_frame", "pass_through"] = "last_frame"
+    while_away: Literal["last_frame", "pass_through", "notice"] = "last_frame"
+    notice: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] = "one moment"
+
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether another process shows something in its place."""
+        return self.while_away != "last_frame"
 
 
 class Egress(Stage, tag="egress", kw_only=True, frozen=True):
-    """Encodes frames and publishes them with the audio. While inference is away, a live output repeats the last frame
-    at the stream's rate for up to `keep_alive` seconds; 0: never. An output that waits for every frame (no `latest`
-    link before it) repeats none."""
+    """Encodes frames and publishes them with the audio, which goes out as it came unless `audio` says what to encode it
+    to. While inference is away, a live output repeats the last frame at the stream's rate for up to `keep_alive`
+    seconds; 0: never. An output that waits for every frame (no `latest` link before it) repeats none."""
 
     input: Name
     sink: Sink
     encoder: Encoder = Encoder()
+    audio: AudioEncoder | None = None
     keep_alive: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
 
 
@@ -399,6 +494,11 @@ class Topology(_Section, kw_only=True, frozen=True):
     def stage_of(self, worker: type[Stage]) -> str | None:
         """The stage whose worker is of this kind; the spine has one of each."""
         return next((name for name, stage in self.stages.items() if isinstance(stage, worker)), None)
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """See Source.excerpt."""
+        return next((stage.source.excerpt for stage in self.stages.values() if isinstance(stage, Ingress)), None)
 
     def carries_frames(self, link: str) -> bool:
         """Whether the link joins decode, inference and egress; the one into decode carries encoded bytes."""

@@ -11,6 +11,10 @@ import yaml
 from pipeline.topology import AnyStage, Stage, Topology, TopologyError
 from pipeline.topology_graph import check_graph
 
+HIDDEN = "(hidden)"
+
+_TOKEN_KEYS = ("token", "publish_tokens", "subscribe_tokens")
+
 _AT = re.compile(r"^(?P<problem>.*) - at `(?P<kind>key in )?\$(?P<path>[^`]*)`$", re.S)
 _FIELD = re.compile(r"unknown field `(?P<field>[^`]+)`")
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
@@ -46,6 +50,20 @@ def load_topology(path: Path, overrides: dict[str, Any] | None = None) -> Topolo
         keys = tuple(error.path.split("."))
         raise TopologyFileError(f"{path}:{_line(root, keys)}: {error}") from error
     return topology
+
+
+def without_secrets(topology: Topology) -> Any:
+    """The topology as plain values, to be shown: a token that stands in the file itself is not."""
+    return _hide_tokens(msgspec.to_builtins(topology))
+
+
+def _hide_tokens(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _hide_tokens(inner, name) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hide_tokens(inner, key) for inner in value]
+    hidden = key in _TOKEN_KEYS and isinstance(value, str) and not value.startswith("${")
+    return HIDDEN if hidden else value
 
 
 def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:

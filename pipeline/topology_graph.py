@@ -1,12 +1,32 @@
 """Checks what no single section of a topology can: that stages, links, channels and ports make one pipeline."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipeline.media.file_kinds import growing_file
 from pipeline.processors.comfyui.workflow import change, convert, read_workflow
 from pipeline.processors.comfyui.workspace import find_workspace
 from pipeline.processors.errors import ProcessorError
-from pipeline.topology import SPINE, Api, Decode, Egress, Inference, Ingress, Relay, Stage, Topology, TopologyError
+from pipeline.topology import (
+    SPINE,
+    Api,
+    ChannelUser,
+    ClientTls,
+    Decode,
+    Egress,
+    Inference,
+    Ingress,
+    Relay,
+    RelayTls,
+    Stage,
+    Topology,
+    TopologyError,
+    channel_user,
+    channels_of,
+    is_on_relay,
+)
 
 MIN_LATEST_SLOTS = 3
 
@@ -24,10 +44,14 @@ def check_graph(topology: Topology) -> None:
     _check_spine(topology)
     _check_links(topology)
     _check_channels(topology)
+    _check_file_ends(topology)
+    _check_access(topology)
     _check_workflows(topology)
     if topology.relay is not None:
         _check_ports(topology.relay, topology.api)
         _check_tokens(topology.relay)
+        if topology.relay.tls is not None:
+            _check_files("relay.tls", topology.relay.tls)
         _check_relay_channels(topology.relay, topology)
 
 
@@ -120,6 +144,21 @@ def _check_workflows(topology: Topology) -> None:
             raise TopologyError(f"{path}.workflow", str(error)) from error
 
 
+def _check_file_ends(topology: Topology) -> None:
+    """What is read must not be written over, nor what it is written to first."""
+    ends = {
+        key: (name, Path(file))
+        for name, stage in topology.stages.items()
+        for key in ("source", "sink")
+        if (file := getattr(getattr(stage, key, None), "file", None)) is not None
+    }
+    if len(ends) < 2:
+        return
+    (_, source), (egress, sink) = ends["source"], ends["sink"]
+    if source.resolve() in (sink.resolve(), growing_file(sink).resolve()):
+        raise TopologyError(f"stages.{egress}.sink.file", f"{sink} is what ingress reads; allowed: any other file")
+
+
 def _check_sizes(topology: Topology) -> None:
     frame = topology.frame
     for name, link in topology.links.items():
@@ -144,22 +183,60 @@ def _check_joined(topology: Topology, consumer: type[Stage], producer: type[Stag
 
 def _check_channels(topology: Topology) -> None:
     for path, channel in _channels(topology):
-        if "://" not in channel and topology.relay is None:
+        if is_on_relay(channel) and topology.relay is None:
             raise TopologyError(
                 path, f"{channel!r} is a channel of the embedded relay; add `relay:` or give a full URL"
             )
-        if "://" in channel and not channel.startswith(("http://", "https://")):
+        if not is_on_relay(channel) and not channel.startswith(("http://", "https://")):
             raise TopologyError(path, f"{channel!r} is no trickle channel; allowed: a name, http://..., https://...")
-        if "://" in channel and not _names_a_channel(channel):
+        if not is_on_relay(channel) and not _names_a_channel(channel):
             raise TopologyError(
                 path, f"{channel!r} names no channel; allowed: a host and a path, http://HOST:PORT/NAME"
             )
 
 
+def _check_access(topology: Topology) -> None:
+    """Tokens and TLS files are for servers elsewhere; the embedded relay's own token is given without being asked."""
+    for path, user in _channel_users(topology):
+        urls = [channel for channel in channels_of(user).values() if not is_on_relay(channel)]
+        if user.token is not None:
+            _check_token(f"{path}.token", user.token)
+            if not urls:
+                raise TopologyError(
+                    f"{path}.token",
+                    "no channel here is on another server, and the embedded relay is given its own token; "
+                    "allowed: with a URL",
+                )
+        if user.tls is not None:
+            if not any(url.startswith("https://") for url in urls):
+                raise TopologyError(f"{path}.tls", "no channel here is reached over TLS; allowed: with an https:// URL")
+            _check_files(f"{path}.tls", user.tls)
+
+
+def _check_files(path: str, tls: ClientTls | RelayTls) -> None:
+    # Here: few topologies have it, and the launcher needs no TLS of its own.
+    from pipeline.trickle.tls import TlsFileError, client_context, server_context
+
+    try:
+        if isinstance(tls, RelayTls):
+            server_context(tls.certificate, tls.key, tls.client_ca)
+        else:
+            client_context(tls.ca, tls.certificate, tls.key)
+    except TlsFileError as error:
+        raise TopologyError(f"{path}.{error.role}", f"{error}; allowed: a PEM file") from error
+
+
+def _check_token(path: str, token: str) -> None:
+    if not _TOKEN.fullmatch(token):
+        raise TopologyError(
+            path, f"no bearer token; allowed: ${{NAME}}, or {MIN_TOKEN_LENGTH} or more letters, digits and -._~+/="
+        )
+
+
 def _check_ports(relay: Relay, api: Api | None) -> None:
     taken = {relay.port: "relay.port", api.port if api else 0: "api.port"}
-    for number, port in enumerate(relay.media_ports):
-        path = f"relay.media_ports.{number}"
+    more = [(f"relay.media_ports.{number}", port) for number, port in enumerate(relay.media_ports)]
+    for path, port in [*more, *([("relay.tls.port", relay.tls.port)] if relay.tls else [])]:
         if port and port in taken:
             raise TopologyError(path, f"{port} is {taken[port]} already; allowed: another port, or 0 for any")
         taken[port] = path
@@ -168,11 +245,7 @@ def _check_ports(relay: Relay, api: Api | None) -> None:
 def _check_tokens(relay: Relay) -> None:
     for key in ("publish_tokens", "subscribe_tokens"):
         for number, token in enumerate(getattr(relay, key)):
-            if not _TOKEN.fullmatch(token):
-                raise TopologyError(
-                    f"relay.{key}.{number}",
-                    f"no bearer token; allowed: ${{NAME}}, or {MIN_TOKEN_LENGTH} or more letters, digits and -._~+/=",
-                )
+            _check_token(f"relay.{key}.{number}", token)
     if relay.subscribe_tokens and not relay.publish_tokens:
         raise TopologyError("relay.subscribe_tokens", "anybody could still write; give publish_tokens too")
     for number, origin in enumerate(relay.cors_origins):
@@ -192,7 +265,7 @@ def _check_relay_channels(relay: Relay, topology: Topology) -> None:
         if not content_type or not (content_type.isascii() and content_type.isprintable()):
             raise TopologyError(f"relay.channels.{name}", f"{content_type!r} is no content type, such as video/MP2T")
     for path, channel in _channels(topology):
-        if "://" not in channel and not relay.autocreate and channel not in relay.channels:
+        if is_on_relay(channel) and not relay.autocreate and channel not in relay.channels:
             raise TopologyError(path, f"{channel!r} cannot be made with relay.autocreate off; add it to relay.channels")
 
 
@@ -204,14 +277,12 @@ def _names_a_channel(url: str) -> bool:
         return False
 
 
-def _channels(topology: Topology) -> list[tuple[str, str]]:
-    found = []
-    for name, stage in topology.stages.items():
-        for end in ("source", "sink"):
-            channel = getattr(getattr(stage, end, None), "trickle", None)
-            if channel is not None:
-                found.append((f"stages.{name}.{end}.trickle", channel))
-        for key in ("channel", "compare"):
-            if (channel := getattr(stage, key, None)) is not None:
-                found.append((f"stages.{name}.{key}", channel))
-    return found
+def _channel_users(topology: Topology) -> Iterator[tuple[str, ChannelUser]]:
+    found = (channel_user(name, stage) for name, stage in topology.stages.items())
+    return filter(None, found)
+
+
+def _channels(topology: Topology) -> Iterator[tuple[str, str]]:
+    for path, user in _channel_users(topology):
+        for key, channel in channels_of(user).items():
+            yield f"{path}.{key}", channel

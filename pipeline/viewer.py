@@ -5,11 +5,12 @@ import collections
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.channel_address import ChannelAddress
 from pipeline.media.recorder import Mp4Recorder
 from pipeline.media.still import decode_first_frame, find_frame, write_side_by_side
 from pipeline.media.ts_demux import TsDemuxer
 from pipeline.memory.stage_stats import StageStats, Word
-from pipeline.trickle.errors import ChannelGone, TrickleError
+from pipeline.trickle.errors import AccessDenied, ChannelGone, TrickleError
 from pipeline.trickle.subscriber import TrickleSubscriber
 
 KEPT_SEGMENTS = 8
@@ -25,21 +26,21 @@ SAME_MOMENT_TICKS = 45
 
 
 class Viewer:
-    """Records `url` until its end, or until `stopping` is set."""
+    """Records `channel` until its end, or until `stopping` is set."""
 
-    def __init__(self, url: str, path: Path, stats: StageStats, tell: Callable[..., None]) -> None:
-        self._url = url
+    def __init__(self, channel: ChannelAddress, path: Path, stats: StageStats, tell: Callable[..., None]) -> None:
+        self._channel = channel
         self._stats = stats
         self._tell = tell
         self._recorder = Mp4Recorder(path)
         self._seen: collections.deque[bytes] = collections.deque(maxlen=KEPT_SEGMENTS)
         self._compared: collections.deque[bytes] = collections.deque(maxlen=KEPT_SEGMENTS)
 
-    async def watch(self, compare_url: str | None, stopping: asyncio.Event) -> None:
-        """Raises OSError when the recording cannot be written."""
+    async def watch(self, compare: ChannelAddress | None, stopping: asyncio.Event) -> None:
+        """Raises OSError when the recording cannot be written, WorkerRefused if the server does not let us read."""
         work = asyncio.create_task(self._record())
         stop = asyncio.create_task(stopping.wait())
-        beside = asyncio.create_task(self._keep(compare_url)) if compare_url else None
+        beside = asyncio.create_task(self._keep(compare)) if compare else None
         await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
         for task in (work, stop, beside):
             if task is not None and not task.done():
@@ -69,14 +70,21 @@ class Viewer:
     async def _record(self) -> None:
         demuxer = TsDemuxer()
         absences = 0
-        async with TrickleSubscriber(self._url, 0) as subscriber:
+        async with TrickleSubscriber(
+            self._channel.url, 0, token=self._channel.token, ssl_context=self._channel.ssl_context
+        ) as subscriber:
             while True:
                 try:
                     segment = await subscriber.next()
+                except AccessDenied as denied:
+                    raise self._channel.refusal(denied) from denied
                 except ChannelGone:
                     absences += 1
                     if self._stats[Word.UNITS_IN] and absences * RETRY_SECONDS > GONE_SECONDS:
                         break
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                except TrickleError:  # The server cannot be reached; the subscriber knows where it was.
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if segment is None:
@@ -96,11 +104,14 @@ class Viewer:
             self._recorder.write(unit)
             self._stats.add(Word.UNITS_IN, unit.is_video)
 
-    async def _keep(self, url: str) -> None:
-        async with TrickleSubscriber(url) as subscriber:
+    async def _keep(self, channel: ChannelAddress) -> None:
+        async with TrickleSubscriber(channel.url, token=channel.token, ssl_context=channel.ssl_context) as subscriber:
             while True:
                 try:
                     segment = await subscriber.next()
+                except AccessDenied as denied:
+                    self._tell("compare_denied", problem=str(channel.refusal(denied)))
+                    return
                 except TrickleError:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue

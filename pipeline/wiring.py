@@ -21,7 +21,18 @@ from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.messages import EncodedBoot, FrameCount, FrameFormat, LinkBoot, LinkStatus, WorkerBoot
 from pipeline.run_dir import CONTROL, RunDir
-from pipeline.topology import Decode, Egress, Inference, Ingress, Stage, Topology
+from pipeline.topology import (
+    AnyStage,
+    Decode,
+    Egress,
+    Inference,
+    Ingress,
+    Stage,
+    Topology,
+    channel_user,
+    channels_of,
+    is_on_relay,
+)
 
 STREAM = "main"
 """The one stream that a topology runs until streams are started over the API."""
@@ -44,6 +55,8 @@ class Wiring:
         self._run_dir = run_dir
         self._fds: list[int] = []
         sockets = dict(self._listen())
+        self.tls_listener = sockets.pop("relay.tls.port", None)
+        """The port of the relay's that speaks TLS."""
         self.listeners = {key: sockets.pop(key) for key in SERVICES if key in sockets}
         self.media_listeners = list(sockets.values())
         """Further ports of the relay's."""
@@ -76,8 +89,14 @@ class Wiring:
         spec = self.topology.stages[stage]
         assert isinstance(spec, Inference)
         processor = msgspec.structs.replace(spec.processor, params=params)
-        stages = self.topology.stages | {stage: msgspec.structs.replace(spec, processor=processor)}
-        self.topology = msgspec.structs.replace(self.topology, stages=stages)
+        self._put(stage, msgspec.structs.replace(spec, processor=processor))
+
+    def keep_stage(self, stage: str, topology: Topology) -> None:
+        """Go on with what `topology` says of this stage."""
+        self._put(stage, topology.stages[stage])
+
+    def _put(self, stage: str, spec: AnyStage) -> None:
+        self.topology = msgspec.structs.replace(self.topology, stages=self.topology.stages | {stage: spec})
 
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
@@ -120,15 +139,19 @@ class Wiring:
             stats_fd=self._stats_fds[stage][seat],
             spec=spec,
             relay_url=self.relay_url,
+            relay_token=self._relay_token(stage),
             api_url=self.api_url,
             listen_fd=self.listeners[stage].fileno() if stage in self.listeners else None,
             media_fds=tuple(listener.fileno() for listener in self.media_listeners) if stage == "relay" else (),
+            tls_fd=self.tls_listener.fileno() if self.tls_listener is not None and stage == "relay" else None,
             relay=self.topology.relay if stage == "relay" else None,
             encoded=self.encoded if joined else None,
             input=self._link_boot(getattr(spec, "input", None)),
             output=self._link_boot(getattr(spec, "output", None)),
             audio_endpoint=self._run_dir.endpoint("audio") if audio else None,
             keep_alive=spec.keep_alive if isinstance(spec, Egress) and self._is_live else 0.0,
+            live=self._is_live,
+            excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
         )
 
     def inherited_fds(self, boot: WorkerBoot) -> list[int]:
@@ -136,6 +159,8 @@ class Wiring:
         fds = [boot.stats_fd]
         if boot.listen_fd is not None:
             fds += [boot.listen_fd, *boot.media_fds]
+        if boot.tls_fd is not None:
+            fds.append(boot.tls_fd)
         if boot.encoded is not None:
             fds.append(boot.encoded.fd)
         for link in (boot.input, boot.output):
@@ -218,6 +243,8 @@ class Wiring:
                 stats.close()
         for listener in [*self.listeners.values(), *self.media_listeners]:
             listener.close()
+        if self.tls_listener is not None:
+            self.tls_listener.close()
         for fd in self._fds:
             os.close(fd)
         if self.allocator is not None:
@@ -248,10 +275,20 @@ class Wiring:
     def _seats(self, stage: str) -> int:
         """How many processes of the stage can live at a time."""
         spec = self.topology.stages.get(stage)
-        return 1 + spec.spares + (spec.while_away == "pass_through") if isinstance(spec, Inference) else 1
+        if not isinstance(spec, Inference):
+            return 1
+        renewed = 1  # The one that is loaded beside the one at work.
+        return 1 + spec.spares + renewed + spec.has_stand_in
 
     def _output_of(self, worker: type[Decode | Inference]) -> str:
         return next(stage.output for stage in self.topology.stages.values() if isinstance(stage, worker))
+
+    def _relay_token(self, stage: str) -> str | None:
+        """What opens the relay to `stage`; None if it has no business there, or needs none."""
+        found = channel_user(stage, self.topology.stages.get(stage))
+        if self.topology.relay is None or found is None or not any(map(is_on_relay, channels_of(found[1]).values())):
+            return None
+        return self.topology.relay.own_token
 
     def _link_boot(self, name: str | None) -> LinkBoot | None:
         return self.links[name].boot if name in self.links else None
@@ -281,6 +318,8 @@ class Wiring:
             for number, port in enumerate(self.topology.relay.media_ports):
                 key = f"relay.media_ports.{number}"
                 yield key, _listen(key, self.topology.relay.host, port)
+            if (tls := self.topology.relay.tls) is not None:
+                yield "relay.tls.port", _listen("relay.tls.port", tls.host, tls.port)
 
     def _url(self, service: str) -> str | None:
         if service not in self.listeners:

@@ -7,17 +7,19 @@ import pytest
 import zmq
 
 from pipeline import ingest
+from pipeline.channel_address import ChannelAddress
 from pipeline.encoded_link import CURSOR_BYTES, EncodedReader, EncodedWriter
 from pipeline.ingest import TrickleIngest
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.messages import EncodedBoot, EncodedBytes, EncodedEnd
 from pipeline.trickle.server import RunningServer
+from pipeline.worker import WorkerRefused
 from tests.trickle.conftest import relay, start_relay
 from tests.trickle.wire import Scripted, proxy, until, url
 
 __all__ = ["relay", "start_relay"]
 
-REFUSED = "HTTP/1.1 403 no\nConnection: close\nContent-Length: 0\n\n"
+REFUSED = "HTTP/1.1 400 no\nConnection: close\nContent-Length: 0\n\n"
 
 
 def ok(seq: int, body: str) -> str:
@@ -86,7 +88,7 @@ def run(
     def start(channel: str, resume: int | None = None) -> tuple[asyncio.Task[None], Decode]:
         writer = EncodedWriter(boot, open_context())
         decode = Decode(EncodedReader(boot, open_context(), owner=1), resume)
-        both = asyncio.gather(TrickleIngest(channel, writer, told).run(), decode.work())
+        both = asyncio.gather(TrickleIngest(ChannelAddress(channel), writer, told).run(), decode.work())
         return asyncio.ensure_future(both), decode
 
     return start
@@ -141,7 +143,7 @@ async def test_after_a_failure_it_reads_on_where_it_was_and_not_where_decode_is(
     async with Scripted() as server:
         working, decode = run(url(server.port), resume=1)
         asked = []
-        for reply in (ok(1, "one"), ok(2, "two"), REFUSED, ok(2, "two"), ok(3, "three")):
+        for reply in (ok(1, "one"), ok(2, "two"), REFUSED, ok(3, "three")):
             raw, line, _ = await server.request()
             asked.append(line.split()[1])
             await raw.send(reply)
@@ -149,5 +151,42 @@ async def test_after_a_failure_it_reads_on_where_it_was_and_not_where_decode_is(
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
 
-    assert asked == ["/a/-2", "/a/2", "/a/3", "/a/2", "/a/3"]
+    assert asked == ["/a/-2", "/a/2", "/a/3", "/a/3"]
     assert decode.had == [(1, False, b"one"), (2, False, b"two"), (3, False, b"three")]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_server_that_wants_another_token_refuses_the_stage_and_names_the_key(run, status: int) -> None:
+    async with Scripted() as server:
+        working, _ = run(url(server.port))
+        raw, _, _ = await server.request()
+        await raw.send(f"HTTP/1.1 {status} no\nConnection: close\nContent-Length: 0\n\n")
+        with pytest.raises(WorkerRefused, match=rf"^token: GET .*: status {status}; give a token"):
+            await working
+
+
+async def test_it_rests_while_decode_takes_nothing(
+    relay: RunningServer, boot: EncodedBoot, told: Told, context: zmq.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "FULL_POLL_MS", 60_000)
+    writer = EncodedWriter(boot, context)
+    looks = 0
+    attend = writer.attend
+
+    def count() -> None:
+        nonlocal looks
+        looks += 1
+        attend()
+
+    monkeypatch.setattr(writer, "attend", count)
+    write(relay, 0, bytes(2 * boot.buffer_bytes))
+    working = asyncio.ensure_future(TrickleIngest(ChannelAddress(url(relay.port)), writer, told).run())
+    await until(lambda: writer.full)
+    for _ in range(50):  # What was under way comes to rest.
+        await asyncio.sleep(0)
+    looked = looks
+    for _ in range(50):
+        await asyncio.sleep(0)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert looks == looked

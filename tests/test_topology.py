@@ -7,7 +7,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from pipeline.topology_file import TopologyFileError, load_topology
+from pipeline.topology_file import HIDDEN, TopologyFileError, load_topology, without_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = (ROOT / "configs/demo.yaml").read_text()
@@ -185,6 +185,12 @@ def test_a_stage_cannot_have_a_name_that_is_taken(tmp_path: Path, name: str) -> 
         ({"stages.ingress.source.trickle": "ftp://x/y"}, r"stages\.ingress\.source\.trickle: .*http://"),
         ({"stages.inference.processor.callable": "edges"}, r"processor\.callable: .*module:name"),
         ({"stages.egress.encoder.crf": 52}, r"encoder\.crf: .*<= 51"),
+        ({"stages.egress.encoder.bitrate": "1k"}, r"egress\.encoder: a bitrate of 1k is too low; .*10k"),
+        ({"stages.egress.encoder.bitrate_floor": "2M"}, r"encoder: bitrate_floor 2M is above bitrate 1500k"),
+        ({"stages.egress.encoder": {"crf": 20, "bitrate_floor": "1M"}}, r"bitrate_floor goes with bitrate, not"),
+        ({"stages.egress.audio": {"codec": "mp3"}}, r"stages\.egress\.audio\.codec: .*allowed: aac, opus"),
+        ({"stages.egress.audio": {"codec": "aac", "bitrate": "1M"}}, r"audio: bitrate 1M must be from 16k to 256k"),
+        ({"stages.decode.hardware": "gpu"}, r"stages\.decode\.hardware: .*allowed: cpu, auto"),
         ({"restart.window": 0}, r"restart\.window: .*> 0"),
         ({"name": "a/b"}, r"name: .*up to 32 letters"),
         ({"log_level": "LOUD"}, r"log_level: .*allowed: DEBUG, INFO"),
@@ -203,6 +209,13 @@ def test_what_cannot_be_is_refused_wherever_it_comes_from(overrides: dict, said:
 def test_a_bit_rate_may_be_written_as_people_do(rate: object, bits: int) -> None:
     topology = load_topology(ROOT / "configs/demo.yaml", {"stages.egress.encoder.bitrate": rate})
     assert topology.stages["egress"].encoder.bits_per_second == bits
+
+
+def test_the_floor_of_the_bitrate_is_a_quarter_unless_it_is_named() -> None:
+    topology = load_topology(ROOT / "configs/demo.yaml")
+    assert topology.stages["egress"].encoder.floor_bits_per_second == 375_000
+    topology = load_topology(ROOT / "configs/demo.yaml", {"stages.egress.encoder.bitrate_floor": "500k"})
+    assert topology.stages["egress"].encoder.floor_bits_per_second == 500_000
 
 
 def test_who_is_joined_to_whom_can_be_asked() -> None:
@@ -283,3 +296,72 @@ def test_a_processor_is_of_one_kind(processor):
 def test_a_slot_that_cannot_hold_the_frame_is_refused():
     with pytest.raises(TopologyFileError, match=r"links.styled.max_frame: 256x256 is less than frame, 512x512"):
         load_topology(ROOT / "configs/demo.yaml", {"links.styled.max_frame": {"width": 256, "height": 256}})
+
+
+ELSEWHERE = "https://server.example/out"
+
+
+@pytest.mark.parametrize(
+    ("where", "section", "said"),
+    [
+        ("egress.sink", {"trickle": ELSEWHERE, "token": "a b"}, r"egress\.sink\.token: no bearer token; allowed: \$"),
+        ("egress.sink", {"trickle": "output", "token": "${T}"}, r"egress\.sink\.token: no channel here is on another"),
+        ("ingress.source", {"file": "a.ts", "token": "${T}"}, r"ingress\.source\.token: no channel here is on another"),
+        (
+            "egress.sink",
+            {"trickle": "output", "tls": {"ca": "a"}},
+            r"egress\.sink\.tls: no channel here is reached over",
+        ),
+        (
+            "egress.sink",
+            {"trickle": "http://h/out", "tls": {"ca": "a"}},
+            r"egress\.sink\.tls: .*; allowed: with an https:// URL",
+        ),
+        ("egress.sink", {"trickle": ELSEWHERE, "tls": {}}, r"egress\.sink\.tls: ca is needed, or certificate and key"),
+        (
+            "egress.sink",
+            {"trickle": ELSEWHERE, "tls": {"certificate": "a.pem"}},
+            r"egress\.sink\.tls: certificate and key go together",
+        ),
+        (
+            "egress.sink",
+            {"trickle": ELSEWHERE, "tls": {"ca": "no/such.pem"}},
+            r"egress\.sink\.tls\.ca: no/such\.pem: No such file or directory; allowed: a PEM file",
+        ),
+        (
+            "egress.sink",
+            {"trickle": ELSEWHERE, "tls": {"ca": __file__}},
+            r"egress\.sink\.tls\.ca: .*: holds no certificate in PEM form",
+        ),
+        (
+            "egress.sink",
+            {"trickle": ELSEWHERE, "tls": {"cert": "a"}},
+            r"egress\.sink\.tls\.cert: unknown key; .* ca, cert",
+        ),
+    ],
+)
+def test_a_token_or_tls_that_makes_no_sense_is_named_with_its_key(
+    where: str, section: dict[str, object], said: str
+) -> None:
+    overrides = {f"stages.{where}": section, "links.raw.policy": "block"}
+    with pytest.raises(TopologyFileError, match=rf"^[^\n]*demo\.yaml:\d+: stages\.{said}"):
+        load_topology(ROOT / "configs/demo.yaml", overrides)
+
+
+def test_a_token_goes_with_the_one_of_two_channels_that_is_elsewhere() -> None:
+    recorder = {"worker": "recorder", "channel": "output", "compare": ELSEWHERE, "file": "a.mp4", "token": "${T}"}
+    assert load_topology(ROOT / "configs/demo.yaml", {"stages.recorder": recorder})
+
+
+def test_a_token_that_stands_in_the_file_is_not_shown_and_is_in_no_error() -> None:
+    secret = "a-token-for-tests"
+    relay = {"publish_tokens": [secret, "${OTHER}"], "subscribe_tokens": [secret]}
+    sink = {"trickle": ELSEWHERE, "token": secret}
+    topology = load_topology(ROOT / "configs/demo.yaml", {"relay": relay, "stages.egress.sink": sink})
+    shown = without_secrets(topology)
+    assert secret not in str(shown)
+    assert shown["relay"]["publish_tokens"] == [HIDDEN, "${OTHER}"]
+    assert (shown["stages"]["egress"]["sink"]["token"], shown["stages"]["ingress"]["source"]["token"]) == (HIDDEN, None)
+    with pytest.raises(TopologyFileError) as mistake:
+        load_topology(ROOT / "configs/demo.yaml", {"stages.egress.sink": {**sink, "token": f"{secret} and more"}})
+    assert secret not in str(mistake.value)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pipeline.channel_url import channel_url
+from pipeline.channel_address import channel_address
 from pipeline.encoded_link import EncodedWriter
 from pipeline.ingest import TrickleIngest
 from pipeline.media.errors import MediaFileError
@@ -16,17 +16,18 @@ def main(worker: Worker) -> None:
     assert worker.boot.encoded is not None
     link = EncodedWriter(worker.boot.encoded, worker.zmq)
     if spec.source.trickle is not None:
-        url = channel_url(spec.source.trickle, worker.boot.relay_url)
-        worker.ready(url)
-        asyncio.run(TrickleIngest(url, link, worker).run())
+        channel = channel_address(spec.source.trickle, worker.boot)
+        worker.ready(channel.url)
+        asyncio.run(TrickleIngest(channel, link, worker).run())
     else:
         assert spec.source.file is not None
+        assert spec.source.excerpt is not None
         # Here, because it needs av and numpy: without them a live ingress is back in two thirds of the time.
         from pipeline.file_ingest import ingest_file
 
         worker.ready(spec.source.file)
         try:
-            ingest_file(spec.source.file, link, worker)
+            ingest_file(spec.source.file, spec.source.excerpt, link, worker)
         except MediaFileError as error:
             raise WorkerRefused(f"stages.{worker.boot.stage}.source.file: {error}") from error
     link.close()

@@ -2,26 +2,29 @@
 
 import asyncio
 
-from pipeline.channel_url import channel_url
+from pipeline.channel_address import ChannelAddress, channel_address
 from pipeline.live_publisher import publish_live
 from pipeline.media.errors import MediaFileError
 from pipeline.topology import Publisher
-from pipeline.worker import Worker, WorkerRefused, run
+from pipeline.trickle.errors import TrickleError
+from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 
 
-async def publish_until_drained(worker: Worker, path: str, url: str) -> None:
-    await publish_live(path, url, worker.stats, worker.draining_event())
+async def publish_until_drained(worker: Worker, path: str, channel: ChannelAddress) -> None:
+    await publish_live(path, channel, worker.stats, worker.draining_event())
 
 
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, Publisher)
-    url = channel_url(spec.channel, worker.boot.relay_url)
-    worker.ready(f"{spec.file} to {url}")
+    channel = channel_address(spec.channel, worker.boot)
+    worker.ready(f"{spec.file} to {channel.url}")
     try:
-        asyncio.run(publish_until_drained(worker, spec.file, url))
+        asyncio.run(publish_until_drained(worker, spec.file, channel))
     except MediaFileError as error:
         raise WorkerRefused(f"stages.{worker.boot.stage}.file: {error}") from error
+    except TrickleError as error:
+        raise WorkerFailed(str(error)) from error
 
 
 if __name__ == "__main__":

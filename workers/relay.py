@@ -3,9 +3,12 @@
 import asyncio
 import resource
 import socket
+import ssl
 
+from pipeline.messages import WorkerBoot
+from pipeline.trickle.bearer import TokenMissing
 from pipeline.trickle.server import serve_on
-from pipeline.trickle.tokens import TokenMissing
+from pipeline.trickle.tls import TlsFileError, server_context
 from pipeline.worker import Worker, WorkerRefused, run
 
 SPARE_DESCRIPTORS = 512
@@ -18,13 +21,23 @@ async def serve_until_drained(worker: Worker) -> None:
     assert boot.relay is not None
     listeners = [socket.socket(fileno=fd) for fd in (boot.listen_fd, *boot.media_fds)]
     try:
-        server = await serve_on(listeners, boot.relay)
+        server = await serve_on(listeners, boot.relay, tls=tls_listener(boot))
+    except TlsFileError as error:
+        raise WorkerRefused(f"relay.tls.{error.role}: {error}") from error
     except TokenMissing as problem:
         raise WorkerRefused(f"relay.publish_tokens, relay.subscribe_tokens: {problem}") from problem
     also = ", ".join(map(str, server.ports[1:]))
     worker.ready((boot.relay_url or "") + (f" and ports {also}" if also else ""))
     await worker.draining_event().wait()
     await server.close()
+
+
+def tls_listener(boot: WorkerBoot) -> tuple[socket.socket, ssl.SSLContext] | None:
+    """The socket for clients that come over TLS, if there is one. Raises TlsFileError."""
+    tls = boot.relay.tls if boot.relay is not None else None
+    if tls is None or boot.tls_fd is None:
+        return None
+    return socket.socket(fileno=boot.tls_fd), server_context(tls.certificate, tls.key, tls.client_ca)
 
 
 def raise_descriptor_limit(worker: Worker, connections: int) -> None:

@@ -124,6 +124,11 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.has_room = True
+        # Not at once: a transport that is closed, or fails, while it says this tells of its end twice (selector_events,
+        # _write_ready), and the second time is a traceback.
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
         if self._exchange is not None:
             self._exchange.has_room()
         else:

@@ -18,6 +18,7 @@ from pipeline.trickle.channel import Channel, Channels, Memory, Segment
 from pipeline.trickle.connection import Connection
 from pipeline.trickle.delivery import Delivery
 from pipeline.trickle.door import Door
+from pipeline.trickle.handshake import Handshakes
 from pipeline.trickle.intake import Intake
 from pipeline.trickle.limits import over
 from pipeline.trickle.origins import Origins
@@ -271,7 +272,8 @@ async def serve(
     """
     listener = socket.create_server((host, port), backlog=_BACKLOG)
     try:
-        return await serve_on([listener], Relay(**section), base_path=base_path, ssl_context=ssl_context)
+        tls = (listener, ssl_context) if ssl_context is not None else None
+        return await serve_on([] if tls else [listener], Relay(**section), base_path=base_path, tls=tls)
     except BaseException:
         listener.close()
         raise
@@ -282,18 +284,28 @@ async def serve_on(
     section: Relay,
     *,
     base_path: str = "/",
-    ssl_context: ssl.SSLContext | None = None,
+    tls: tuple[socket.socket, ssl.SSLContext] | None = None,
 ) -> RunningServer:
-    """Serve on sockets that listen already, such as those that a launcher keeps open while its relay restarts.
+    """Serve on sockets that listen already, such as those that a launcher keeps open while its relay restarts; on that
+    of `tls`, which comes last in `RunningServer.ports`, over TLS.
 
     All of them lead to the same channels. Raises TokenMissing.
     """
     trickle = TrickleServer(section, base_path)
     loop = asyncio.get_running_loop()
-    servers = [
-        await loop.create_server(lambda: Connection(trickle), sock=listener, ssl=ssl_context, backlog=_BACKLOG)
-        for listener in listeners
-    ]
+
+    def connection() -> Connection:
+        return Connection(trickle)
+
+    doors: list[tuple[socket.socket, Callable[[], asyncio.Protocol]]] = [(each, connection) for each in listeners]
+    if tls is not None:
+        listener, context = tls
+        doors.append((listener, Handshakes(context, section.limits.head_timeout_s, connection).protocol))
+    for listener, _ in doors:
+        # Accepted sockets inherit it. asyncio sets it only on those that carry a protocol number, which create_server's
+        # do not: then the end of a segment waits up to 40 ms for the reader's delayed ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    servers = [await loop.create_server(protocol, sock=listener, backlog=_BACKLOG) for listener, protocol in doors]
     return RunningServer(trickle, servers)
 
 

@@ -2,31 +2,12 @@
 
 import hashlib
 import hmac
-import os
-import re
 from collections.abc import Iterable
 
+from pipeline.trickle.bearer import AUTHORIZATION, reveal
 from pipeline.trickle.reply import Refusal
 
 CHALLENGE = 'Bearer realm="trickle"'
-
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.I)
-
-
-class TokenMissing(Exception):
-    """A token is to come from an environment variable that is not set, or holds something that is no token."""
-
-
-def reveal(token: str) -> str:
-    """The token itself, where `${NAME}` stands for an environment variable. Raises TokenMissing."""
-    named = _VARIABLE.fullmatch(token)
-    if named is None:
-        return token
-    secret = os.environ.get(named[1], "")
-    if not _BEARER.fullmatch(f"bearer {secret}"):
-        raise TokenMissing(f"{token}: set this environment variable to a token: letters, digits, - . _ ~ + / and =")
-    return secret
 
 
 class Tokens:
@@ -41,7 +22,7 @@ class Tokens:
         """Raises Refusal if a request with this header may not be done."""
         if not (self._publish if writes else self._subscribe):
             return
-        given = _BEARER.fullmatch(authorization)
+        given = AUTHORIZATION.fullmatch(authorization)
         if given is None:
             raise _refusal(401, "a bearer token is needed here\n")
         digest = _digest(given[1])

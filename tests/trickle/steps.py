@@ -40,7 +40,8 @@ class Step(NamedTuple):
         if self.body is not None:
             assert body == self.body, self.request
         for name, value in self.fields.items():
-            assert head.headers.get(_FIELDS[name]) == value, (self.request, name, head)
+            given = head.reason if name == "reason" else head.headers.get(_FIELDS[name])
+            assert given == value, (self.request, name, head)
 
 
 def post(

@@ -35,7 +35,18 @@ ANSWERS: dict[str, list[Step]] = {
         *[get(f"/c/{big}", BAD_SEQ, status=400) for big in (2**63 - 1, 2**63, 10**30, "9" * 5000)],
         get(f"/c/{2**63 - 2}", NO_SEGMENT, status=470, seq=str(2**63 - 2)),
     ],
-    "POST {name}/next is a 400": [post("/c"), post("/c/next", status=400, body=BAD_SEQ)],
+    "POST and DELETE {name}/next are a 400": [
+        post("/c"),
+        post("/c/next", status=400, body=BAD_SEQ),
+        ask("DELETE /c/next", 400, BAD_SEQ),
+    ],
+    "HEAD is routed like GET: the same head, no body": [
+        post("/c/0", "x"),
+        ask("HEAD /c/0", 200, b"", seq="0", latest="1"),
+        ask("HEAD /c/7", 470, b"", seq="7", latest="1"),
+        ask("HEAD /c/next", 200, b"", latest="1"),
+        ask("HEAD /d/0", 404, b""),
+    ],
     "trailing slash or deeper path: 404 page not found": [
         post("/c"),
         *[
@@ -73,6 +84,16 @@ ANSWERS: dict[str, list[Step]] = {
         post("/c/0", "x"),
         post("/c/1", "x"),
         get("/c/7", NO_SEGMENT, status=470, seq="7", latest="2"),
+    ],
+    "the reason of a 470 is status code 470": [
+        post("/c"),
+        get("/c/7", NO_SEGMENT, status=470, reason="status code 470"),
+    ],
+    "errors are text/plain; charset=utf-8": [
+        get("/c/0", NO_CHANNEL, status=404, type="text/plain; charset=utf-8"),
+        get("/", None, status=404, type="text/plain; charset=utf-8"),
+        post("/c/abc", status=400, body=BAD_SEQ, type="text/plain; charset=utf-8"),
+        ask("PUT /c/0", 405, type="text/plain; charset=utf-8"),
     ],
     "DELETE of a missing segment: 400 Nonexistent segment": [
         post("/c"),

@@ -50,6 +50,15 @@ async def _(at: Bench) -> None:
     assert await is_silent(waiting)
 
 
+@rule("except 1 on a fresh channel, which waits while 0 is preconnected")
+async def _(at: Bench) -> None:
+    await at.writer("/c/0")
+    waiting = await at.reader("/c/1")
+    assert await is_silent(waiting)
+    await at.play(post("/c/1", "one"))
+    assert (await waiting.head()).headers["lp-trickle-seq"] == "1"
+
+
 @rule("nextWrite is set by the first body byte of a POST, not by the preconnect")
 async def _(at: Bench) -> None:
     raw = await at.writer("/c/0")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pipeline.topology import RelayLimits
-from tests.trickle.steps import NO_CHANNEL, NO_SEGMENT, Bench, Scenarios, ask, get, is_silent, post
+from tests.trickle.steps import NO_CHANNEL, NO_SEGMENT, Bench, Scenarios, Step, ask, get, is_silent, post
 from tests.trickle.wire import until
 
 SCENARIOS = Scenarios()
@@ -35,6 +35,18 @@ async def _(at: Bench) -> None:
     while (head := await writer.head()).status == 100:
         pass
     assert head.status == 200
+
+
+@rule("once the first byte has come, no 100 Continue is sent", limits=RelayLimits(interim_interval_s=0.01))
+async def _(at: Bench) -> None:
+    writer = await at.writer("/c/0")
+    reader = await at.reader("/c/0")
+    assert (await writer.head()).status == 100
+    await at.write(writer, "/c/0", b"x")
+    while not await is_silent(writer, 0.0):
+        await writer.head()
+    assert await is_silent(writer, 0.05)
+    assert (await reader.head()).status == 200
 
 
 @rule("Expect: 100-continue is answered before the body")
@@ -133,6 +145,39 @@ async def _(at: Bench) -> None:
     await at.play(get("/c/0", b"part-resumed"))
 
 
+LONG_GRACE = RelayLimits(broken_post_grace_s=60)
+
+
+@rule("readers of a broken segment are freed by DELETE of the seq", limits=LONG_GRACE)
+async def _(at: Bench) -> None:
+    await _frees_readers(at, ask("DELETE /c/0", 200, b""))
+
+
+@rule("readers of a broken segment are freed by DELETE of the channel", limits=LONG_GRACE)
+async def _(at: Bench) -> None:
+    await _frees_readers(at, ask("DELETE /c", 200, b""))
+
+
+@rule("readers of a broken segment are freed by a POST of idx+5", limits=LONG_GRACE)
+async def _(at: Bench) -> None:
+    await _frees_readers(at, post("/c/5", "x"))
+
+
+@rule("readers of a broken segment are freed by a POST of the same seq that ends without a byte", limits=LONG_GRACE)
+async def _(at: Bench) -> None:
+    await _frees_readers(at, post("/c/0", ""))
+
+
+async def _frees_readers(at: Bench, step: Step) -> None:
+    broken = await at.writer("/c/0", b"part")
+    reader = await at.reader("/c/0")
+    head = await reader.head()
+    broken.close()
+    await until(lambda: not at.channel().writers)
+    await at.play(step)
+    assert await reader.body(head) == b"part"
+
+
 @rule("two POSTs on one open seq interleave; the first to end closes it, and the other is told")
 async def _(at: Bench) -> None:
     one, two = await at.writer("/c/0", b"1"), await at.writer("/c/0", b"2")
@@ -181,6 +226,18 @@ async def _(at: Bench) -> None:
     assert (head.status, head.headers["content-length"]) == (200, "0")
     assert (released.status, released.headers["connection"]) == (200, "close")
     assert "lp-trickle-closed" not in head.headers.keys() | released.headers.keys()
+
+
+@rule("DELETE seq: GET in the middle of it: body ends normally; the POST is told")
+async def _(at: Bench) -> None:
+    writer = await at.writer("/c/0", b"so far")
+    reader = await at.reader("/c/0")
+    head = await reader.head()
+    await at.play(ask("DELETE /c/0", 200, b""))
+    assert await reader.body(head) == b"so far"
+    released = await writer.head()
+    assert (released.status, released.headers["connection"]) == (200, "close")
+    await at.play(get("/c/next", b"1"), post("/c/1", "on it goes", connection=None))
 
 
 @rule("DELETE channel: GET waiting for a first byte gets 200, Lp-Trickle-Closed: terminated, Seq, Latest")
@@ -252,6 +309,22 @@ async def _(at: Bench) -> None:
     begun = at.channel().written_at
     await at.write(writer, "/c/0", b"y")
     assert at.channel().written_at > begun
+
+
+@rule("idle sweep: a zero-byte POST refreshes writeTime", limits=RelayLimits())
+async def _(at: Bench) -> None:
+    await at.play(post("/c"))
+    begun = at.channel().written_at
+    await at.play(post("/c/0", ""))
+    assert at.channel().written_at > begun
+
+
+@rule("idle sweep: an open POST is use, also before its first byte", limits=IDLE)
+async def _(at: Bench) -> None:
+    await at.play(post("/other"))
+    await at.writer("/c/0")
+    await until(lambda: at.relay.trickle.channels.get("other") is None)
+    assert at.channel().in_use
 
 
 @rule("names starting with _ are never swept", limits=IDLE)

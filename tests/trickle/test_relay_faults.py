@@ -111,6 +111,34 @@ async def test_a_reader_that_dies_in_mid_segment_is_forgotten(relay: RunningServ
     assert not complaints
 
 
+LARGE_BYTES = 8 << 20
+"""More than the system takes at once: the end comes while the relay waits for room."""
+
+
+async def test_the_end_of_a_large_segment_may_be_the_end_of_the_connection(
+    relay: RunningServer, complaints: list[object]
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    channel = relay.trickle.channels.create("c", "", 0.0)
+    segment = channel.for_write(0)
+    for _ in range(LARGE_BYTES // 65536):
+        channel.append(segment, bytes(65536), 0.0)
+    segment.close()
+
+    async def read() -> int:
+        async with connect(relay.port) as raw:
+            await raw.send("GET /c/0 HTTP/1.1\nHost: x\nConnection: close\n\n")
+            assert (await raw.head()).headers["connection"] == "close"
+            got = 0
+            while data := await raw.reader.read(65536):
+                got += len(data)
+            return got
+
+    assert min(await asyncio.gather(*(read() for _ in range(16)))) > LARGE_BYTES
+    await until(lambda: not relay.trickle.connections)
+    assert not complaints
+
+
 async def test_a_peer_that_vanishes_without_a_word_is_asked_for(relay: RunningServer) -> None:
     async with bench(relay) as at:
         await at.play(post("/c"))

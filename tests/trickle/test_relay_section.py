@@ -14,8 +14,10 @@ from pipeline.stage_process import StageProcess
 from pipeline.topology import Relay, RelayLimits
 from pipeline.topology_file import TopologyFileError, load_topology
 from pipeline.trickle import SegmentRefused, TricklePublisher, TrickleSubscriber
+from pipeline.trickle.tls import client_context
 from pipeline.wiring import PortInUse, Wiring
 from pipeline.worker import EXIT_REFUSED
+from tests.trickle.certificates import make_identity
 from tests.trickle.wire import connect, url
 
 DEMO = Path(__file__).resolve().parents[2] / "configs/demo.yaml"
@@ -69,6 +71,12 @@ def ports_of(wiring: Wiring) -> list[int]:
         ("channels", {"a": "video/MP2T\r\nX: y"}, r"relay\.channels\.a: .* is no content type"),
         ("channels", {"..": "video/MP2T"}, r"relay\.channels: no channel can be named"),
         ("autocreate", False, r"stages\.publisher\.channel: 'input' cannot be made with relay\.autocreate off"),
+        ("tls", {"certificate": "a.pem"}, r"relay\.tls: missing key 'key'"),
+        (
+            "tls",
+            {"certificate": "no/such.pem", "key": "a.key"},
+            r"relay\.tls\.certificate: no/such\.pem: No such file or directory; allowed: a PEM file",
+        ),
         ("limits", {"max_chanels": 3}, r"relay\.limits\.max_chanels: unknown key; allowed here: max_channels"),
         ("limits", {"max_channels": 0}, r"relay\.limits\.max_channels: Expected `int` >= 1"),
         ("limits", {"segments_per_channel": 1}, r"relay\.limits\.segments_per_channel: Expected `int` >= 3"),
@@ -89,7 +97,7 @@ def test_the_stages_own_token_is_the_first_that_may_write() -> None:
     assert Relay().own_token is None
 
 
-def test_only_the_relay_is_told_of_its_section_and_its_ports(held_dir: RunDir) -> None:
+def test_the_relay_is_told_of_its_section_and_its_ports_and_its_users_of_their_token(held_dir: RunDir) -> None:
     with wired(held_dir, media_ports=[0, 0], publish_tokens=[TOKEN]) as wiring:
         boots = {stage: wiring.boot(stage, 1) for stage in wiring.stage_names()}
         relay = boots.pop("relay")
@@ -97,7 +105,8 @@ def test_only_the_relay_is_told_of_its_section_and_its_ports(held_dir: RunDir) -
         assert {relay.listen_fd, *relay.media_fds} < set(wiring.inherited_fds(relay))
         assert relay.relay == wiring.topology.relay
         assert all(boot.relay is None and not boot.media_fds for boot in boots.values())
-        assert TOKEN.encode() not in msgspec.msgpack.encode(list(boots.values()))
+        told = {stage for stage, boot in boots.items() if TOKEN.encode() in msgspec.msgpack.encode(boot)}
+        assert told == {"publisher", "ingress", "egress", "recorder"}, "those that use its channels"
 
 
 def test_a_media_port_that_is_taken_is_named_with_its_key_and_nothing_stays_open(held_dir: RunDir) -> None:
@@ -140,6 +149,23 @@ async def test_the_relays_process_takes_its_limits_and_tokens_from_the_topology(
             await raw.begin_post("/a/0", f"Authorization: Bearer {TOKEN}")
             await raw.chunk(bytes(1025))
             assert (await raw.head()).status == 413
+
+
+async def test_the_relays_process_serves_the_same_channels_over_tls(held_dir: RunDir, tmp_path: Path) -> None:
+    made = make_identity(tmp_path, "relay")
+    tls = {"certificate": made.certificate, "key": made.key, "port": 0}
+    with wired(held_dir, tls=tls, media_ports=[0]) as wiring, relay_process(wiring):
+        encrypted = wiring.tls_listener.getsockname()[1]
+        plain, _ = ports_of(wiring)
+        target = url(encrypted).replace("http:", "https:")
+        trusting = client_context(made.certificate, None, None)
+        async with connect(plain) as raw:  # A handshake has a limit, and the process may still be starting.
+            await raw.request("GET", "/a/next")
+        async with TricklePublisher(target, ssl_context=trusting) as publisher:
+            async with await publisher.next() as segment:
+                await segment.write(b"over TLS")
+            async with TrickleSubscriber(url(plain), 0) as subscriber:
+                assert await (await subscriber.next()).read() == b"over TLS"
 
 
 def test_a_token_that_is_not_set_ends_the_relay_for_good(held_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from pipeline.trickle.bearer import TokenMissing, reveal
 from pipeline.trickle.reply import Refusal
 from pipeline.trickle.server import serve
-from pipeline.trickle.tokens import TokenMissing, Tokens, reveal
+from pipeline.trickle.tokens import Tokens
 from tests.trickle.steps import Step, ask, bench, get, post
 
 PUBLISH, SUBSCRIBE = "publish-secret", "subscribe-secret"
