@@ -16,11 +16,13 @@ from rich.live import Live
 
 from pipeline.control import ControlLine, LauncherSilent
 from pipeline.display import Terminal, frame_text, slot_view, stage_table, top_view
+from pipeline.file_run import FileRun, unfinished
+from pipeline.media.file_kinds import CONTAINERS
 from pipeline.messages import Status
 from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
-from pipeline.topology_file import TopologyFileError, load_topology
+from pipeline.topology_file import TopologyFileError, load_topology, without_secrets
 from pipeline.wiring import PortInUse, Wiring
 
 EXIT_OK = 0
@@ -60,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a topology until its source ends or Ctrl-C")
-    run.add_argument("--input", type=Path, metavar="FILE", help="play this video file as the source")
+    run.add_argument("--input", type=Path, metavar="FILE", help="this video file as the source, of any kind")
+    run.add_argument("--output", type=Path, metavar="FILE", help=f"write this file: {', '.join(CONTAINERS)}")
+    run.add_argument("--start", type=float, metavar="SECONDS", help="begin there in the input file")
+    run.add_argument("--duration", type=float, metavar="SECONDS", help="process so much of it")
+    run.add_argument("--resume", action="store_true", help="go on where an interrupted run left its output")
     run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary as JSON too")
     run.set_defaults(command=_run)
     check = commands.add_parser("check", help="print the resolved topology, or what is wrong with it")
@@ -81,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     update = commands.add_parser("update", help="change parameters of a running pipeline's processor")
     update.add_argument("stage", metavar="STAGE")
     update.add_argument("params", metavar="PARAMS", help="YAML or JSON, such as '{levels: 3}', or @FILE")
+    update.add_argument(
+        "--renew",
+        action="store_true",
+        help="PARAMS are all parameters: a new process loads them beside the one at work, and takes over when ready",
+    )
     update.set_defaults(command=_update)
     for command in (top, inspect, restart, update, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
@@ -93,7 +104,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    topology = _with_input(_load(options), options.input)
+    asked = FileRun(
+        input=options.input,
+        output=options.output,
+        start=options.start,
+        duration=options.duration,
+        resume=options.resume,
+    )
+    topology = asked.apply(_load(options))
     if options.summary:
         options.summary.touch()  # A place that cannot be written to is better known now than after the run.
     console = Console(stderr=True)
@@ -101,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
         wiring = Wiring(topology, run_dir)
         try:
             with Terminal(console, topology.log_level) as terminal:
-                supervisor = Supervisor(wiring, terminal, lambda: _with_input(_load(options), options.input))
+                supervisor = Supervisor(wiring, terminal, lambda: asked.apply(_load(options)))
                 supervisor.run()
             status = supervisor.status()
         finally:
@@ -112,14 +130,26 @@ def _run(options: argparse.Namespace) -> int:
         options.summary.write_bytes(msgspec.json.format(msgspec.json.encode(status)))
     for reason in supervisor.failed:
         print(reason, file=sys.stderr)
+    _see_to_unfinished(topology, whole=not (supervisor.interrupted or supervisor.failed))
     if supervisor.refused:
         return EXIT_USAGE
     return EXIT_FAILED if supervisor.failed else EXIT_OK
 
 
+def _see_to_unfinished(topology: Topology, *, whole: bool) -> None:
+    """Clear away what the output file was made of, or say what it is good for."""
+    part = unfinished(topology)
+    if part is None:
+        return
+    if whole or not part.stat().st_size:
+        part.unlink()
+    else:
+        print(f"{part}: what was done so far, playable; the same command with --resume goes on", file=sys.stderr)
+
+
 def _check(options: argparse.Namespace) -> int:
     topology = _load(options)
-    print(yaml.safe_dump(msgspec.to_builtins(topology), sort_keys=False), end="")
+    print(yaml.safe_dump(without_secrets(topology), sort_keys=False), end="")
     return EXIT_OK
 
 
@@ -186,7 +216,7 @@ def _restart(options: argparse.Namespace) -> int:
 def _update(options: argparse.Namespace) -> int:
     params = _params(options.params)
     with ControlLine(control_endpoint(options.name)) as launcher:
-        answer = launcher.update(options.stage, params)
+        answer = launcher.update(options.stage, params, renew=options.renew)
     print(answer.text, file=sys.stdout if answer.ok else sys.stderr)
     return EXIT_OK if answer.ok else EXIT_USAGE
 
@@ -226,22 +256,6 @@ def _override(text: str) -> tuple[str, Any]:
         return path, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise TopologyFileError(f"--set {text}: {value!r} is not a YAML value") from error
-
-
-def _with_input(topology: Topology, file: Path | None) -> Topology:
-    """The topology with `file` as its source: played live by its publisher, or read by ingress when there is none."""
-    if file is None:
-        return topology
-    if not file.is_file():
-        raise TopologyFileError(f"--input {file}: no such file")
-    raw = msgspec.to_builtins(topology)
-    if (publisher := topology.stage_of(Publisher)) is not None:
-        raw["stages"][publisher]["file"] = str(file)
-    else:
-        raw["stages"][topology.stage_of(Ingress)]["source"] = {"file": str(file)}
-        for link in raw["links"].values():
-            link["policy"] = "block"
-    return msgspec.convert(raw, Topology)
 
 
 if __name__ == "__main__":

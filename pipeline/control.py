@@ -20,7 +20,7 @@ from pipeline.messages import (
 )
 
 REPLY_SECONDS = 2.0
-UPDATE_SECONDS = 60.0
+UPDATE_SECONDS = 120.0
 """A processor answers between two frames, and may have to load what its new parameters name."""
 
 
@@ -48,10 +48,10 @@ class ControlLine:
         """Start a stage again. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
         return msgspec.msgpack.decode(self._ask(RestartRequest(stage)), type=Answer)
 
-    def update(self, stage: str, params: dict[str, Any]) -> Answer:
-        """Change parameters of a stage's processor, and wait until they are in force. Raises LauncherSilent when there
-        is no answer within UPDATE_SECONDS."""
-        return msgspec.msgpack.decode(self._ask(UpdateRequest(stage, params), UPDATE_SECONDS), type=Answer)
+    def update(self, stage: str, params: dict[str, Any], *, renew: bool = False) -> Answer:
+        """Change parameters of a stage's processor, and wait until they are in force. `renew`: in a new process, loaded
+        beside the one at work. Raises LauncherSilent when there is no answer within UPDATE_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(UpdateRequest(stage, params, renew), UPDATE_SECONDS), type=Answer)
 
     def _ask(self, question: ToLauncher, seconds: float = REPLY_SECONDS) -> bytes:
         self._socket.send(msgspec.msgpack.encode(question))

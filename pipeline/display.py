@@ -1,26 +1,34 @@
 """What a person sees while a pipeline runs: a live table or plain event lines, and at the end the summary."""
 
+import time
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from pipeline import log
-from pipeline.messages import LinkStatus, StageStatus, Status
+from pipeline.messages import LinkStatus, Progress, StageStatus, Status
 
 _STYLES = {"OK": "green", "READY": "green", "FINISHED": "blue", "FAILED": "bold red", "DEGRADED": "bold red"}
 _SLOT_STYLES = {"FILLING": "yellow", "READY": "green", "IN_USE": "cyan"}
 
 
+PROGRESS_EVERY_S = 10.0
+"""Between two lines that say how far a file is, where there is no terminal."""
+
+
 class Terminal:
-    """Draws to a console. Events scroll by above the live table; without a terminal there is no table."""
+    """Draws to a console. Events scroll by above the live table; without a terminal there is no table, and a line now
+    and then says how far a file is."""
 
     def __init__(self, console: Console, level: str) -> None:
         self._console = console
         self._level = level
         self._live: Live | None = None
+        self._said = time.monotonic()
         if console.is_terminal:
             self._live = Live(console=console, auto_refresh=False, transient=True)
 
@@ -34,6 +42,9 @@ class Terminal:
     def show(self, status: Status) -> None:
         if self._live is not None:
             self._live.update(top_view(status), refresh=True)
+        elif status.progress is not None and time.monotonic() - self._said >= PROGRESS_EVERY_S:
+            self._said = time.monotonic()
+            log.info("progress", stage="launcher", done=progress_words(status.progress), fps=f"{status.fps:.1f}")
 
     def __enter__(self) -> Self:
         log.configure(self._level, write=self._write)
@@ -50,8 +61,34 @@ class Terminal:
 
 
 def top_view(status: Status) -> Group:
-    """Every stage, every link, every frame, as one picture."""
-    return Group(stage_table(status), link_table(status), frame_text(status))
+    """Every stage, every link, every frame, as one picture; of a file, how far it is."""
+    bars = [progress_bar(status.progress, status.fps)] if status.progress is not None else []
+    return Group(stage_table(status), link_table(status), frame_text(status), *bars)
+
+
+def progress_bar(progress: Progress, fps: float) -> Table:
+    """One line: a bar, and in words how far the file is, at how many frames a second, and how long it will take."""
+    line = Table.grid(padding=(0, 1))
+    total = progress.length_s or 1.0
+    bar = ProgressBar(total, min(total, progress.done_s), width=40, pulse=progress.length_s is None)
+    line.add_row(bar, f"{progress_words(progress)}, {fps:.1f} fps")
+    return line
+
+
+def progress_words(progress: Progress) -> str:
+    """Such as `00:12 of 00:40 (30 %), 00:28 left`; of a file that does not state its length, `00:12`."""
+    done = _clock(progress.done_s)
+    if progress.length_s is None:
+        return done
+    share = min(1.0, progress.done_s / progress.length_s)
+    left = "" if progress.left_s is None else f", {_clock(progress.left_s)} left"
+    return f"{done} of {_clock(progress.length_s)} ({share:.0%}){left}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
 
 def slot_view(status: Status) -> Group:
@@ -105,9 +142,14 @@ def frame_text(status: Status) -> Text:
     dropped = ", ".join(f"{reason} {count}" for reason, count in frames.dropped.items()) or "none"
     p50, p95 = status.end_to_end_ms
     repeated = f", {status.repeated} pictures repeated" if status.repeated else ""
+    before = {
+        "skipped (damaged, or before the first key picture)": sum(stage.skipped for stage in status.stages),
+        "capped (max_fps)": sum(stage.capped for stage in status.stages),
+    }
+    unframed = "".join(f"; {count} {what}" for what, count in before.items() if count)
     return Text(
         f"frames: decoded {frames.decoded} = delivered {frames.delivered} + dropped {sum(frames.dropped.values())}"
-        f" ({dropped}) + in flight {frames.in_flight}\n"
+        f" ({dropped}) + in flight {frames.in_flight}{unframed}\n"
         f"output: {status.fps:.1f} fps{repeated}; latency end to end p50 {_number(p50)} ms, p95 {_number(p95)} ms"
     )
 

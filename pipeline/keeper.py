@@ -63,6 +63,7 @@ class Keeper:
         self._poller = poller
         self._announce = announce
         self._show_line = show_line
+        self._renewals: dict[tuple[str, int], Callable[[str], None]] = {}
         self._skimmed: set[int] = set()  # bells that the launcher hears in the place of a reader that is away
 
     # In the order of the loop.
@@ -167,6 +168,14 @@ class Keeper:
             if not life.stands_in and (life is stage.active or not life.ready or spares_too):
                 self.replace(life)
 
+    def renew(self, stage: SupervisedStage, tell: Callable[[str], None]) -> None:
+        """Have a process with what the topology says now loaded beside the one at work, take over when it is ready, and
+        leave things as they are when it cannot be. `tell` is called then, with the problem, empty when there is none.
+        The stage must have a process at work."""
+        stage.generation += 1
+        self._renewals[stage.name, stage.generation] = tell
+        self._announce("info", stage.name, "renewing", state=stage.state)
+
     def replace(self, life: Life) -> None:
         """End a process that is not to blame for anything, and start another in its place."""
         life.asked_for = True
@@ -183,6 +192,7 @@ class Keeper:
     def kill_all(self) -> None:
         """End whatever still lives, strays that left their stage's group too, and take back what it held."""
         for stage in self.stages.values():
+            self._renewed(stage, stage.generation, "the pipeline is at its end")
             for life in list(stage.lives):
                 if life is stage.active:
                     stage.outcome, stage.reason = FAILED, "killed: it did not stop in time"
@@ -219,7 +229,8 @@ class Keeper:
         except OSError as error:
             self._could_not_start(stage, boot.spec.python if boot.spec else None, error)
             return
-        life = Life(process, stats, _identity(stage.name, stage.incarnation), stage.incarnation, stands_in=stands_in)
+        identity = _identity(stage.name, stage.incarnation)
+        life = Life(process, stats, identity, stage.incarnation, stage.generation, stands_in=stands_in)
         stage.lives.append(life)
         if not stage.takes_turns:
             stage.active = life
@@ -249,13 +260,34 @@ class Keeper:
         if best is None or stage.outcome == FINISHED:
             return
         if stage.active is not None:
-            if not stage.active.stands_in or best.stands_in or self.stopping:
+            better = stage.active.stands_in or best.generation > stage.active.generation
+            if not better or best.stands_in or self.stopping:
                 return
             self._announce("info", stage.name, "stands_down", pid=stage.active.process.pid)
             self._end(stage, stage.active)
         stage.active = best
         self._switchboard.send(best.identity, Activate())
         self._announce("info", stage.name, "active", pid=best.process.pid, role=_role(best))
+        if not best.stands_in:
+            self._retire_older(stage, best)
+
+    def _retire_older(self, stage: SupervisedStage, best: Life) -> None:
+        """What waited to take over is not wanted any more once something newer is at work."""
+        for life in [life for life in stage.mains if life.generation < best.generation]:
+            self._end(stage, life)
+        self._renewed(stage, best.generation, "")
+
+    def _renewed(self, stage: SupervisedStage, generation: int, problem: str) -> None:
+        """Tell whoever asked for this generation what became of it."""
+        tell = self._renewals.pop((stage.name, generation), None)
+        if tell is not None:
+            tell(problem)
+
+    def _give_up_renewal(self, stage: SupervisedStage, problem: str) -> None:
+        """The new process cannot do it; the old one goes on."""
+        self._announce("error", stage.name, "renewal_failed", reason=problem)
+        self._renewed(stage, stage.generation, problem)
+        stage.generation -= 1
 
     def _bury(self, stage: SupervisedStage, life: Life) -> None:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""
@@ -274,7 +306,9 @@ class Keeper:
         how = _how(code) + (f" ({life.guilt})" if life.guilt else "")
         stage.last_death = how
         self._announce("error", stage.name, "died", how=how, role=_role(life), last_line=last, **reclaimed)
-        if life.asked_for and not self.stopping:
+        if not was_active and (stage.name, life.generation) in self._renewals:
+            self._give_up_renewal(stage, life.refusal or last or how)
+        elif life.asked_for and not self.stopping:
             stage.restarts += 1
         elif life.refusal is not None or code == EXIT_REFUSED:
             stage.refused = stage.is_new and not life.stands_in
@@ -289,6 +323,7 @@ class Keeper:
         stage.outcome = stage.outcome or FINISHED
         for other in list(stage.lives):
             self._end(stage, other)
+        self._renewed(stage, stage.generation, "the pipeline is at its end")
         self._announce("info", stage.name, "finished", how=_how(code) if code else "")
 
     def _let_go(self, stage: SupervisedStage, life: Life) -> tuple[int, str]:

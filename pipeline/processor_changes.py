@@ -1,7 +1,7 @@
 """Changes of a processor's parameters while frames flow: who asked, what came of it, and what processes that come later
 are told. The processor itself decides what it takes; see `processors/protocol.py`."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -37,8 +37,11 @@ class ProcessorChanges:
         if stage is None or not stage.takes_turns:
             names = ", ".join(name for name, each in self._keeper.stages.items() if each.takes_turns)
             self._answer(sender, False, f"no stage {request.stage!r} runs a processor; allowed: {names}")
-        elif stage.active is None or stage.active.stands_in:
-            self._answer(sender, False, f"{stage.name} is {stage.state}: no processor is at work; try again")
+        elif stage.active is None or stage.active.stands_in or stage.renewing:
+            doing = "is being renewed" if stage.renewing else f"is {stage.state}: no processor is at work"
+            self._answer(sender, False, f"{stage.name} {doing}; try again")
+        elif request.renew:
+            self._renew(sender, stage, request.params)
         else:
             self._number += 1
             self._asked[self._number] = _Asked(sender, stage, stage.active, _shown(request.params))
@@ -60,12 +63,34 @@ class ProcessorChanges:
             self._announce("info", message.stage, "updated", params=asked.shown)
             self._answer(asked.sender, True, f"{message.stage}: changed {asked.shown}")
 
+    def _renew(self, sender: bytes, stage: SupervisedStage, params: dict[str, Any]) -> None:
+        """Blue-green: what has to load models must not hold the stream up."""
+        before = self._wiring.topology
+        shown = _shown(params)
+        self._wiring.change_params(stage.name, params)
+
+        def tell(problem: str) -> None:
+            if problem:
+                self._wiring.keep_stage(stage.name, before)
+                self._answer(sender, False, f"{stage.name}: {problem}")
+            else:
+                self._announce("info", stage.name, "updated", params=shown)
+                self._answer(sender, True, f"{stage.name}: changed to {shown}")
+
+        self._keeper.renew(stage, tell)
+
     def see_to_the_dead(self) -> None:
         """Answer those whose processor died over their wish. The next one starts with what was in force before."""
         for number, asked in list(self._asked.items()):
             if asked.life not in asked.stage.lives:
                 del self._asked[number]
                 self._answer(asked.sender, False, f"{asked.stage.name} died over this change; it was not made")
+
+    def give_up(self) -> None:
+        """Answer everybody who still waits: the pipeline is at its end."""
+        for asked in self._asked.values():
+            self._answer(asked.sender, False, f"{asked.stage.name}: the pipeline is at its end")
+        self._asked.clear()
 
     def _heard_unasked(self, message: Updated) -> None:
         """One that waits for its turn could not follow: it must not take over with other parameters."""
@@ -79,6 +104,6 @@ class ProcessorChanges:
         self._switchboard.send(sender, Answer(ok, text))
 
 
-def _shown(params: dict[str, object]) -> str:
+def _shown(params: dict[str, Any]) -> str:
     text = msgspec.json.encode(params).decode()
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

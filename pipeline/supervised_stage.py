@@ -15,13 +15,21 @@ STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FI
 
 class Life:
     """One process of a stage; `identity` is its address. `stands_in`: it passes frames through while no real one is
-    there."""
+    there. `generation` says which version of the stage's part of the topology it was started with."""
 
     def __init__(
-        self, process: StageProcess, stats: StageStats, identity: bytes, incarnation: int, *, stands_in: bool
+        self,
+        process: StageProcess,
+        stats: StageStats,
+        identity: bytes,
+        incarnation: int,
+        generation: int = 0,
+        *,
+        stands_in: bool,
     ) -> None:
         self.process = process
         self.incarnation = incarnation
+        self.generation = generation
         self.stats = stats
         self.identity = identity
         self.stands_in = stands_in
@@ -66,10 +74,11 @@ class SupervisedStage:
         self.stats = StageTotals(seats)
         self.takes_turns = isinstance(spec, Inference)
         self.spares = spec.spares if isinstance(spec, Inference) else 0
-        self.has_stand_in = isinstance(spec, Inference) and spec.while_away == "pass_through"
+        self.has_stand_in = isinstance(spec, Inference) and spec.has_stand_in
         self.lives: list[Life] = []
         self.active: Life | None = None
         self.incarnation = 0
+        self.generation = 0  # rises when the stage is to be renewed: the new process is loaded beside the old one
         self.outcome: str | None = None  # FINISHED or FAILED
         self.reason = ""
         self.exhausted = False  # the budget of restarts is used up
@@ -122,17 +131,22 @@ class SupervisedStage:
         first; spares only once it is at work, so that they do not slow it down."""
         if self.outcome or self.exhausted:
             return None
-        mains = len(self.mains)
-        if mains < 1 + (self.spares if self.state == READY and not self.no_spares else 0):
+        new = sum(life.generation == self.generation for life in self.mains)
+        if new < 1 + (self.spares if self.state == READY and not self.no_spares and not self.renewing else 0):
             return False
-        if self.has_stand_in and not self.no_stand_in and len(self.lives) == mains:
+        if self.has_stand_in and not self.no_stand_in and len(self.lives) == len(self.mains):
             return True
         return None
 
+    @property
+    def renewing(self) -> bool:
+        """Whether a process of an older generation is at work, while one of the new loads."""
+        return self.active is not None and not self.active.stands_in and self.active.generation != self.generation
+
     def next_active(self) -> Life | None:
-        """Who should take over when nobody is active: a real process if one is ready, else the stand-in."""
+        """Who should be active: the newest real process if one is ready, else the stand-in."""
         ready = [life for life in self.lives if life.ready and not life.finished]
-        return min(ready, key=lambda life: life.stands_in, default=None)
+        return min(ready, key=lambda life: (life.stands_in, -life.generation), default=None)
 
     def free_seat(self) -> int:
         """The seat, a set of counters, that no process uses."""
@@ -201,4 +215,6 @@ class SupervisedStage:
             spares=sum(life.ready for life in self.mains if life is not self.active),
             passing_through=self.active is not None and self.active.stands_in,
             last_death=self.last_death,
+            skipped=self.stats[Word.SKIPPED],
+            capped=self.stats[Word.CAPPED],
         )

@@ -13,6 +13,7 @@ from typing import Protocol
 import zmq
 
 from pipeline.keeper import Keeper, Level
+from pipeline.media.access_unit import CLOCK_HZ
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import (
     Abandon,
@@ -20,6 +21,7 @@ from pipeline.messages import (
     Drain,
     Event,
     Finished,
+    Progress,
     Ready,
     Refused,
     RestartRequest,
@@ -34,7 +36,7 @@ from pipeline.processor_changes import ProcessorChanges
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
 from pipeline.stage_process import become_reaper
-from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, STARTING, SupervisedStage
+from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard
 from pipeline.topology import SPINE, Decode, Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError
@@ -65,6 +67,8 @@ class Supervisor:
         self._began = self._sampled = time.monotonic()
         self._draining_since: float | None = None
         self._forced = False
+        self.interrupted = False
+        """Whether a person stopped it before its end."""
         self._failures: list[str] = []
         self._memory_lost = False
         self._service_manager = ServiceManager()
@@ -121,6 +125,20 @@ class Supervisor:
             repeated=egress.stats[Word.REPEATED],
             fps=(frames.delivered - 1) / span_ns * 1e9 if span_ns > 0 else 0.0,
             end_to_end_ms=egress.stats.p50_p95_ms(Span.END_TO_END),
+            progress=self._progress(egress),
+        )
+
+    def _progress(self, egress: SupervisedStage) -> Progress | None:
+        excerpt = self._wiring.topology.excerpt
+        if excerpt is None:
+            return None
+        (ingress,) = self._keeper.of_kind(Ingress)
+        length = ingress.stats[Word.MEDIA_TICKS]
+        began = egress.stats[Word.FIRST_OUT_NS]
+        return Progress(
+            done_s=max(0, egress.stats[Word.MEDIA_TICKS] - excerpt.first) / CLOCK_HZ,
+            length_s=length / CLOCK_HZ if length else None,
+            elapsed_s=(egress.stats[Word.LAST_OUT_NS] - began) / 1e9 if began else 0.0,
         )
 
     # The loop, in its order.
@@ -145,6 +163,7 @@ class Supervisor:
                 self._reload()
             elif self._draining_since is None:
                 self._announce("info", "launcher", "draining", signal=number.name)
+                self.interrupted = True
                 self._drain()
             else:
                 self._announce("warning", "launcher", "forced", signal=number.name)
@@ -245,6 +264,7 @@ class Supervisor:
         if self._read_again is None or self._draining_since is not None:
             return
         self._service_manager.reloading()
+        before = self._wiring.topology
         try:
             changed = self._wiring.adopt(self._read_again())
         except (TopologyFileError, NeedsNewStart, OSError) as error:
@@ -254,9 +274,23 @@ class Supervisor:
                 stage.adopt(self._wiring.topology)
             self._announce("info", "launcher", "reloaded", changed=",".join(changed) or "nothing")
             for name in changed:
-                if self._stages[name].outcome != FINISHED:
-                    self._keeper.restart(self._stages[name], spares_too=True)
+                self._take_up(self._stages[name], before)
         self._service_manager.reloaded()
+
+    def _take_up(self, stage: SupervisedStage, before: Topology) -> None:
+        """Go over to what the file says now of this stage: without a gap where a new process can be loaded beside the
+        one at work."""
+        if stage.outcome == FINISHED:
+            return
+        if not (stage.takes_turns and stage.active is not None and stage.state == READY and not stage.renewing):
+            self._keeper.restart(stage, spares_too=True)
+            return
+
+        def tell(problem: str) -> None:
+            if problem:
+                self._wiring.keep_stage(stage.name, before)
+
+        self._keeper.renew(stage, tell)
 
     def _restart(self, name: str) -> Answer:
         stage = self._stages.get(name)
@@ -281,7 +315,8 @@ class Supervisor:
             if stage.outcome is None and not stage.lives:
                 stage.outcome = FAILED if stage.incarnation else FINISHED
                 stage.reason = "was being restarted when the pipeline stopped"
-        for kind in (Publisher, Ingress):
+        reads_file = self._wiring.topology.excerpt is not None
+        for kind in (Publisher, Ingress, Decode) if reads_file else (Publisher, Ingress):
             self._keeper.tell_all(kind, Drain())
 
     def _begin_to_stop(self) -> None:
@@ -305,6 +340,7 @@ class Supervisor:
                 self._keeper.skim()
                 self._handle_signals()
         self._keeper.kill_all()
+        self._changes.give_up()
         self._wiring.abandon()
         self._switchboard.close()
         self._service_manager.close()

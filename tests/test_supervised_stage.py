@@ -28,7 +28,14 @@ def live(stage, *, stands_in=False, ready=True):
     process = SimpleNamespace(pid=stage.incarnation, usage=lambda: (1.5, 1000))
     stats = stage.stats.seats[stage.free_seat()]
     stats.beat()
-    life = Life(process, stats, f"{stage.name}#{stage.incarnation}".encode(), stage.incarnation, stands_in=stands_in)
+    life = Life(
+        process,
+        stats,
+        f"{stage.name}#{stage.incarnation}".encode(),
+        stage.incarnation,
+        stage.generation,
+        stands_in=stands_in,
+    )
     life.ready = ready
     stage.lives.append(life)
     return life
@@ -166,3 +173,18 @@ def test_spares_that_were_given_up_are_not_started_again_before_a_person_asks(ma
     assert stage.wants() is NOTHING
     stage.forgive()
     assert stage.wants() is REAL
+
+
+def test_a_renewed_stage_wants_one_process_of_the_new_kind_beside_the_old(make_stage):
+    stage = make_stage(seats=4, **{"stages.inference.spares": 1})
+    stage.active = old = live(stage)
+    live(stage)
+    assert stage.wants() is NOTHING
+    stage.generation += 1
+    assert (stage.wants(), stage.renewing) == (REAL, True)
+    new = live(stage, ready=False)
+    assert (stage.wants(), stage.next_active()) == (NOTHING, old)
+    new.ready = True
+    assert stage.next_active() is new
+    stage.active = new
+    assert (stage.wants(), stage.renewing) == (REAL, False), "now a spare of the new kind"

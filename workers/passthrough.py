@@ -1,17 +1,20 @@
-"""Passthrough: hands frames on as they are, while inference is away.
+"""Passthrough: hands frames on as they are, or with a notice over them, while inference is away.
 
 It stands in under the name of the inference stage, waits for its turn, and is ended when that is over. It needs no
 model and no torch, so it is always there.
 """
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from pipeline.link import LinkWriter, open_reader
-from pipeline.memory.slot_pixels import open_source, open_target
+from pipeline.media.notice import Notice
+from pipeline.memory.slot_pixels import Pixels, open_source, open_target
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import Span, Word
+from pipeline.topology import AnyStage, Inference
 from pipeline.worker import Worker, run
 
 
@@ -23,6 +26,7 @@ def pass_frames(worker: Worker) -> None:
     reader = open_reader(boot.input, owner=boot.incarnation)
     writer = LinkWriter(boot.output, owner=boot.incarnation)
     source, pixels = open_source(boot.input, reader.table), open_target(boot.output, writer.table)
+    show = _show(boot.spec)
     while not reader.drained:
         slot = reader.take()
         if slot is None:
@@ -40,7 +44,7 @@ def pass_frames(worker: Worker) -> None:
         ) is None:
             worker.check_abandoned()
         stats.busy()
-        np.copyto(pixels.array(target), source.picture(slot))
+        show(source.picture(slot), pixels.array(target))
         pixels.complete(target)
         stats.idle()
         writer.publish(target)
@@ -48,6 +52,13 @@ def pass_frames(worker: Worker) -> None:
         stats.out()
         reader.release(slot, Outcome.DELIVERED)
     writer.end()
+
+
+def _show(spec: AnyStage | None) -> Callable[[Pixels, Pixels], None]:
+    """What becomes of a picture on its way."""
+    if isinstance(spec, Inference) and spec.while_away == "notice":
+        return Notice(spec.notice).draw
+    return lambda picture, target: np.copyto(target, picture)
 
 
 def main(worker: Worker) -> None:

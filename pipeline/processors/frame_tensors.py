@@ -5,6 +5,7 @@ All buffers are made once for a size of picture; nothing is allocated per frame 
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from pipeline.memory.slot_table import Slot
@@ -58,7 +59,12 @@ class FrameTensors:
         pixels, picture = self._buffers(slot)
         torch.mul(image, 255, out=picture)
         picture.round_().clamp_(0, 255)
-        pixels.copy_(picture[0])
+        if picture.is_cpu:
+            # torch converts float32 to uint8 one value at a time: 1.8 ms at 720p where numpy takes 0.4.
+            with np.errstate(invalid="ignore"):
+                np.copyto(pixels.numpy(), picture[0].numpy(), casting="unsafe")
+        else:
+            pixels.copy_(picture[0])
 
     def _buffers(self, slot: Slot) -> tuple[torch.Tensor, torch.Tensor]:
         """The slot, and the picture on the device, in the slot's size."""

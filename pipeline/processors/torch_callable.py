@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, get_type_hints
+from typing import Any, TypeAlias, get_type_hints
 
 import msgspec
 import torch
@@ -12,7 +12,7 @@ import torch
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity, Result
 
-Answer = torch.Tensor | Result | None | Awaitable[torch.Tensor | Result | None]
+Answer: TypeAlias = torch.Tensor | Result | Awaitable[torch.Tensor | Result | None] | None
 
 
 class TorchCallable:

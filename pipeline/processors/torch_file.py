@@ -43,7 +43,7 @@ class TorchFile:
             raise ProcessorError(f"{self._path}: does not take a picture of {width}x{height}: {first}") from error
 
     def process(self, image: torch.Tensor, frame: FrameIdentity) -> torch.Tensor:
-        return self._module(image)  # type: ignore[no-any-return]
+        return self._module(image)
 
     def update(self, params: dict[str, Any]) -> dict[str, Any]:
         if params:

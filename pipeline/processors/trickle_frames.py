@@ -130,9 +130,9 @@ param_updater = _decorator("param_updater")
 on_stream_start = _decorator("stream_start")
 on_stream_stop = _decorator("stream_stop")
 
-_FRAMES = {"VideoFrame": VideoFrame, "VideoOutput": VideoOutput, "SideData": SideData}
-_PROCESSOR = {"FrameProcessor": FrameProcessor}
-_DECORATORS = {
+_FRAMES: dict[str, object] = {"VideoFrame": VideoFrame, "VideoOutput": VideoOutput, "SideData": SideData}
+_PROCESSOR: dict[str, object] = {"FrameProcessor": FrameProcessor}
+_DECORATORS: dict[str, object] = {
     "video_handler": video_handler,
     "audio_handler": audio_handler,
     "model_loader": model_loader,

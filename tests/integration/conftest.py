@@ -20,6 +20,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of the same, in small: for tests that end the stream themselves."""
+    path = tmp_path_factory.mktemp("source") / "long.ts"
+    write_pattern(path, 320, 180, FPS, 60)
+    return path
+
+
 @pytest.fixture
 def launch(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., RunningPipeline]]:
     """Starts pipelines of the test's own name: `launch(source, **changes)`; ends them with the test."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
+
 from pipeline.media.verify import verify_recording
 from tests.integration.conftest import FPS
 from tests.integration.running import RunningPipeline, topology
@@ -64,8 +66,8 @@ def test_nothing_is_repeated_where_every_frame_is_waited_for(launch: Launch, sou
     assert_accounted_for(pipeline)
 
 
-def test_a_spare_takes_over_at_once(launch: Launch, source: Path, tmp_path: Path) -> None:
-    pipeline = launch(source, stages__inference=inference(spares=1), **LIVE)
+def test_a_spare_takes_over_at_once(launch: Launch, long_source: Path, tmp_path: Path) -> None:
+    pipeline = launch(long_source, stages__inference=inference(spares=1), **LIVE)
     spare = pipeline.pid_of("inference", 2)
     pipeline.wait_for("ready stage=inference", 2)
     pipeline.wait_for(FLOWS)
@@ -73,6 +75,7 @@ def test_a_spare_takes_over_at_once(launch: Launch, source: Path, tmp_path: Path
     taking_over = pipeline.wait_for(r"active stage=inference pid=(\d+)", 2)
     assert int(taking_over[1]) == spare
     pipeline.wait_for("started stage=inference", 3)
+    pipeline.signal(signal.SIGINT)
     assert pipeline.end() == 0, pipeline.log
 
     (stage,) = (stage for stage in pipeline.summary().stages if stage.stage == "inference")
@@ -84,11 +87,12 @@ def test_a_spare_takes_over_at_once(launch: Launch, source: Path, tmp_path: Path
     assert_accounted_for(pipeline)
 
 
-def test_a_spare_that_dies_is_replaced_and_nobody_notices(launch: Launch, source: Path) -> None:
-    pipeline = launch(source, stages__inference=inference(spares=1))
+def test_a_spare_that_dies_is_replaced_and_nobody_notices(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source, stages__inference=inference(spares=1))
     pipeline.wait_for("ready stage=inference", 2)
     os.kill(pipeline.pid_of("inference", 2), signal.SIGKILL)
     pipeline.wait_for("started stage=inference", 3)
+    pipeline.signal(signal.SIGINT)
     assert pipeline.end() == 0, pipeline.log
     assert len([line for line in pipeline.lines if " active stage=inference" in line]) == 1
     frames = pipeline.summary().frames
@@ -110,6 +114,23 @@ def test_the_input_is_passed_through_until_inference_is_back(launch: Launch, sou
     assert report.frames == frames.delivered == frames.decoded
     assert report.duplicates == report.out_of_order == report.unreadable == report.missing == 0
     assert 0 < report.inverted < report.frames, "some were styled and some were passed through"
+    assert_accounted_for(pipeline)
+
+
+def test_viewers_get_a_notice_while_the_model_loads(launch: Launch, source: Path, tmp_path: Path) -> None:
+    pipeline = launch(source, stages__inference=inference(while_away="notice", notice="loading"))
+    pipeline.wait_for(FLOWS)
+    os.kill(int(pipeline.wait_for(REAL)[1]), signal.SIGKILL)
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    report = verify_recording(tmp_path / "seen.mp4", FPS)
+    assert report.frames == frames.delivered == frames.decoded
+    assert 0 < report.inverted < report.frames
+    with av.open(str(tmp_path / "seen.mp4")) as seen:
+        brightness = [frame.to_ndarray(format="gray").mean() for frame in seen.decode(video=0)]
+    dimmed = sum(level < max(brightness) / 2 for level in brightness)
+    assert dimmed == report.frames - report.inverted
     assert_accounted_for(pipeline)
 
 
@@ -143,7 +164,7 @@ def test_a_stage_that_waits_for_a_model_to_load_is_not_hanging(launch: Launch, s
     stages = topology("unused", tmp_path, None)["stages"]
     del stages["recorder"]
     stages["ingress"]["source"] = {"file": str(source)}
-    stages["egress"]["sink"] = {"file": os.devnull}
+    stages["egress"]["sink"] = {"file": str(tmp_path / "result.ts")}
     stages["inference"]["processor"] = processor
     pipeline = launch(None, relay=None, stages=stages, limits={"progress": 1})
     assert pipeline.end() == 0, pipeline.log

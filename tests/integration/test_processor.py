@@ -1,6 +1,7 @@
 """What processors may do to the frames, and how they are changed while frames flow."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,9 +70,11 @@ def test_a_processor_that_only_fails_gets_a_new_process(launch: Launch, source: 
     assert "Traceback" not in pipeline.log
 
 
-def test_parameters_change_while_frames_flow_for_this_process_and_all_that_come(launch: Launch, source: Path) -> None:
+def test_parameters_change_while_frames_flow_for_this_process_and_all_that_come(
+    launch: Launch, long_source: Path
+) -> None:
     pipeline = launch(
-        source,
+        long_source,
         stages__inference__processor={"callable": f"{OPS}:says", "params": {"word": "one"}},
         stages__inference__spares=1,
     )
@@ -88,12 +91,13 @@ def test_parameters_change_while_frames_flow_for_this_process_and_all_that_come(
     os.kill(pipeline.pid_of("inference"), signal.SIGKILL)  # The spare that takes over was told too.
     pipeline.wait_for("active stage=inference pid=", 2)
     before = sum("text=one" in line for line in pipeline.lines)
+    pipeline.signal(signal.SIGINT)
 
     assert pipeline.end() == 0, pipeline.log
 
     assert sum("text=one" in line for line in pipeline.lines) == before
     frames = pipeline.summary().frames
-    assert (frames.delivered, frames.dropped) == (FRAMES, {}), "no change cost a frame"
+    assert (frames.decoded, frames.dropped, frames.in_flight) == (frames.delivered, {}, 0), "no change cost a frame"
 
 
 def test_a_change_that_makes_no_sense_is_one_line(launch: Launch) -> None:
@@ -133,9 +137,31 @@ def test_a_pytrickle_processor_runs_unchanged(launch: Launch, source: Path, tmp_
     assert verify_recording(tmp_path / "seen.mp4", FPS).inverted == FRAMES
 
 
-def update(pipeline: RunningPipeline, params: str, stage: str = "inference") -> tuple[int, str]:
+def test_a_process_with_other_parameters_is_loaded_beside_the_one_at_work_and_takes_over(
+    launch: Launch, long_source: Path, tmp_path: Path
+) -> None:
+    pipeline = launch(long_source, stages__inference__processor={"callable": f"{OPS}:says", "params": {"word": "one"}})
+    pipeline.wait_for("text stage=inference seq=.* text=one")
+
+    code, said = update(pipeline, "{wort: three}", "inference", "--renew")
+    assert code == 2
+    assert "unexpected keyword argument 'wort'" in said
+    assert update(pipeline, "{word: two}", "inference", "--renew") == (0, 'inference: changed to {"word":"two"}\n')
+    pipeline.wait_for("text stage=inference seq=.* text=two")
+    pipeline.signal(signal.SIGINT)
+
+    assert pipeline.end() == 0, pipeline.log
+    frames = pipeline.summary().frames
+    assert (frames.decoded, frames.dropped, frames.in_flight) == (frames.delivered, {}, 0), "neither cost a frame"
+    assert verify_recording(tmp_path / "seen.mp4", FPS).duplicates == 0
+    words = [match for line in pipeline.lines if (match := re.search("text=(one|two)", line))]
+    assert [word[1] for word in words] == sorted(word[1] for word in words), "first the old one, then the new"
+    assert pipeline.summary().stages[4].restarts == 0
+
+
+def update(pipeline: RunningPipeline, params: str, stage: str = "inference", *options: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "launcher.py", "update", stage, params, pipeline.name],
+        [sys.executable, "launcher.py", "update", stage, params, pipeline.name, *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -56,20 +56,22 @@ def test_a_mistake_in_the_file_changes_nothing(launch: Launch, source: Path) -> 
     assert starts(pipeline, "egress") == 1
 
 
-def test_a_processor_that_is_not_there_fails_its_stage_and_the_next_reload_mends_it(
-    launch: Launch, source: Path
+def test_another_processor_takes_over_without_a_gap_and_one_that_is_not_there_changes_nothing(
+    launch: Launch, long_source: Path
 ) -> None:
-    pipeline = launch(source)
+    pipeline = launch(long_source)
     pipeline.wait_for("first_frame stage=egress")
-    good = yaml.safe_load(pipeline.file.read_text())["stages"]["inference"]["processor"]
     change(pipeline, stages__inference__processor={"callable": "pipeline.processors.torch_ops:no_such"})
-    pipeline.wait_for("failed stage=inference .*no_such")
-    change(pipeline, stages__inference__processor=good)
+    pipeline.wait_for("renewal_failed stage=inference .*has no no_such")
+    change(pipeline, stages__inference__processor={"callable": "pipeline.processors.torch_ops:identity"})
     pipeline.wait_for(r"active stage=inference", 2)
+    pipeline.signal(signal.SIGINT)
+
     assert pipeline.end() == 0, pipeline.log
+
     status = pipeline.summary()
     assert status.state == "FINISHED"
-    assert status.frames.decoded == status.frames.delivered
+    assert (status.frames.decoded, status.frames.dropped) == (status.frames.delivered, {})
 
 
 def test_a_stage_gets_the_cpus_the_nice_value_and_the_oom_score_of_the_file(launch: Launch, source: Path) -> None:
