@@ -10,6 +10,10 @@ def make_processor(spec: ProcessorSpec) -> Processor:
         from pipeline.processors.comfyui.processor import ComfyUIProcessor
 
         return ComfyUIProcessor(spec.comfyui, spec.params)
+    if spec.comfystream is not None:
+        from pipeline.processors.comfystream.processor import ComfyStreamProcessor
+
+        return ComfyStreamProcessor(spec.comfystream, spec.params)
     if spec.trickle_app is not None:
         from pipeline.processors.trickle_app import TrickleAppProcessor
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from pipeline.processors.comfyui.engine import NodeError
+from pipeline.processors.comfyui.answers import NodeError
 from pipeline.processors.comfyui.processor import ComfyUIProcessor
 from pipeline.processors.comfyui.workflow import WorkflowError
 from pipeline.processors.errors import ProcessorError

@@ -11,7 +11,7 @@ import torch
 def main(workspace: Path, target: Path) -> None:
     sys.argv = ["main.py", "--cpu"]
     sys.path.insert(0, str(workspace))
-    from pipeline.processors.comfyui.engine import import_torchvision
+    from pipeline.processors.comfyui.host import import_torchvision
 
     import_torchvision()
     import comfy.options

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.processors.comfyui.engine import ComfyEngine
 from pipeline.processors.comfyui.nodes import Junction, make_nodes
+from pipeline.processors.comfyui.picture import rgb_picture
 from pipeline.processors.comfyui.workflow import LiveWorkflow, Prompt, change, convert, read_workflow
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity, Result
@@ -57,18 +58,7 @@ class ComfyUIProcessor:
         self._engine.execute(self._workflow.at(seq), self._workflow.outputs)
         made = self._junction.result
         if made is not None:
-            self._last = _picture(made, self._device)
+            self._last = rgb_picture(made, self._device)
         if self._last is None:
             raise ProcessorError("the workflow gave no picture")
         return Result(self._last, tuple(self._junction.texts))
-
-
-def _picture(made: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """An IMAGE of ComfyUI, float (pictures, height, width, 1 to 4 channels), as one RGB picture on the device."""
-    if not isinstance(made, torch.Tensor) or made.ndim != 4 or not 1 <= made.shape[3] <= 4:
-        shape = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
-        raise ProcessorError(f"the workflow gave {shape}; needed: pictures (1, height, width, 3)")
-    picture = made[:1]
-    picture = picture[..., :3] if picture.shape[3] >= 3 else picture[..., :1].expand(-1, -1, -1, 3)
-    height, width = picture.shape[1] // 2 * 2, picture.shape[2] // 2 * 2
-    return picture[:, :height, :width].to(device)
