@@ -1,6 +1,6 @@
 """The demo: a live stream with a number burnt into every picture goes through a topology, and what comes out is
-checked: no picture out of order, none twice, sound in time with the picture. `make demo` and `make demo-comfyui` run it.
-"""
+checked: no picture out of order, none twice, sound in time with the picture. `make demo` and `make demo-comfyui` run
+it."""
 
 import argparse
 import subprocess

@@ -3,6 +3,7 @@
 Bounded like everything else; what does not fit is dropped and counted, since late audio is of no use.
 """
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -12,6 +13,9 @@ from pipeline.messages import AudioFormat, AudioMessage, AudioPacket
 
 MAX_QUEUED_PACKETS = 512
 """10 s of AAC at 48 kHz."""
+
+REPEATED_PACKETS = MAX_QUEUED_PACKETS // 2
+"""They must fit beside what comes meanwhile."""
 
 RECONNECT_MS = 5
 
@@ -23,12 +27,11 @@ class AudioWriter:
 
     def __init__(self, endpoint: str, context: Context) -> None:
         self.dropped = 0
+        self._endpoint = endpoint
+        self._context = context
         self._format: AudioFormat | None = None
-        self._socket = context.socket(zmq.PUSH)
-        self._socket.set(zmq.SNDHWM, MAX_QUEUED_PACKETS)
-        self._socket.set(zmq.LINGER, 1000)
-        self._socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._socket.connect(endpoint)
+        self._recent: deque[AudioPacket] = deque(maxlen=REPEATED_PACKETS)
+        self._socket = self._connect()
         self._encoder = msgspec.msgpack.Encoder()
 
     def announce(self, form: AudioFormat) -> None:
@@ -43,10 +46,29 @@ class AudioWriter:
 
     def write(self, pts: int, data: bytes) -> None:
         """One audio access unit; `pts` in 1/90000 s."""
-        self._send(AudioPacket(pts, data))
+        packet = AudioPacket(pts, data)
+        self._recent.append(packet)
+        self._send(packet)
+
+    def repeat_recent(self) -> None:
+        """Egress was restarted and writes a file, of which it knows what is in it: what its predecessor had heard and
+        not written is in what was sent of late."""
+        self._socket.close(linger=0)
+        self._socket = self._connect()
+        self.repeat_format()
+        for packet in self._recent:
+            self._send(packet)
 
     def close(self) -> None:
         self._socket.close()
+
+    def _connect(self) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.PUSH)
+        socket.set(zmq.SNDHWM, MAX_QUEUED_PACKETS)
+        socket.set(zmq.LINGER, 1000)
+        socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+        socket.connect(self._endpoint)
+        return socket
 
     def _send(self, message: AudioMessage) -> bool:
         try:

@@ -91,3 +91,26 @@ def test_a_format_that_did_not_fit_is_announced_again(open_context, endpoint, wr
     writer.announce(AAC)
     writer.write(0, b"end")
     assert read(reader, 2) == [AAC, AudioPacket(0, b"end")]
+
+
+def test_a_successor_that_writes_a_file_hears_what_was_sent_of_late_in_order(open_context, endpoint, writer):
+    reader = AudioReader(endpoint, open_context())
+    writer.announce(AAC)
+    for pts in range(3):
+        writer.write(pts, b"heard by the first")
+    read(reader, 4)
+    reader.close()
+    writer.write(3, b"heard by nobody")
+    writer.repeat_recent()
+    writer.write(4, b"new")
+    successor = AudioReader(endpoint, open_context())
+    assert [getattr(message, "pts", message) for message in read(successor, 6)] == [AAC, 0, 1, 2, 3, 4]
+
+
+def test_what_is_repeated_leaves_room_for_what_is_new(writer):
+    for pts in range(2 * MAX_QUEUED_PACKETS):
+        writer.write(pts, b"x")
+    dropped = writer.dropped
+    writer.repeat_recent()
+    writer.write(0, b"new")
+    assert writer.dropped == dropped

@@ -7,13 +7,15 @@ import zmq
 from pipeline.audio_link import AudioWriter
 from pipeline.encoded_link import EncodedReader
 from pipeline.link import LinkWriter
-from pipeline.media.access_unit import Codec
+from pipeline.media.access_unit import Codec, StreamInfo
 from pipeline.media.decoder import VideoDecoder
+from pipeline.media.hardware import card_of
 from pipeline.media.live_decoder import LiveDecoder, Picture, Sound
 from pipeline.memory.slot_pixels import open_target
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd
+from pipeline.topology import Decode as DecodeSpec
 from pipeline.worker import Worker, run
 
 POLL_MS = 100
@@ -32,12 +34,16 @@ class Decode:
         self._waits = boot.output.policy == "block"
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         self._target = open_target(boot.output, self._writer.table)
-        self._decoder = VideoDecoder(boot.frame.width, boot.frame.height, boot.frame.fit)
+        self._decoder = VideoDecoder(boot.frame.width, boot.frame.height, boot.frame.fit, _card(worker))
         self._source = EncodedReader(boot.encoded, worker.zmq, owner=boot.incarnation)
-        self._live = LiveDecoder(self._decoder, self._writer.table, self._source.cursor.segment)
+        self._live = LiveDecoder(
+            self._decoder, self._writer.table, self._source.cursor.segment, boot.excerpt, boot.frame.max_fps
+        )
         self._audio = AudioWriter(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
+        self._announced: StreamInfo | None = None
         self._errors_counted = 0
         self._told_not_mpeg_ts = False
+        self._told_refusal = ""
 
     def run_forever(self) -> None:
         """Until the source has ended, or ingress is gone for good."""
@@ -50,15 +56,23 @@ class Decode:
             self._worker.clear_wake()
             self._greet_restarted()
             for message in self._source.receive():
+                if self._stops_at_once:
+                    break
                 if isinstance(message, EncodedEnd):
                     ended = True
                 else:
                     self._take(message)
-            ended = ended or (self._worker.draining and not events)
-        for item in self._live.flush():
+            ended = ended or self._stops_at_once or (self._worker.draining and not events)
+        # Told to stop in the middle of a file: the pictures in between those that the codec holds are not read yet.
+        for item in self._live.flush() if not self._stops_at_once else ():
             self._hand_on(item, time.monotonic_ns())
         self._writer.end()
         self._source.finished()
+
+    @property
+    def _stops_at_once(self) -> bool:
+        """A file waits; of a live stream what has come is shown."""
+        return self._worker.draining and self._worker.boot.excerpt is not None
 
     def close(self) -> None:
         self._source.close()
@@ -73,12 +87,18 @@ class Decode:
         if "ingress" in peers:
             self._source.attach()
         if "egress" in peers and self._audio is not None:
-            self._audio.repeat_format()
+            if self._worker.boot.excerpt is not None:
+                self._audio.repeat_recent()
+            else:
+                self._audio.repeat_format()
 
     def _take(self, message: EncodedBytes) -> None:
         self._stats.busy()
         self._stats.add(Word.BYTES_IN, len(message.data))
         for item in self._live.feed(message.segment, message.data, gap=message.gap):
+            if self._live.streams is not self._announced:
+                self._announced = self._live.streams
+                self._announce_sound()
             self._hand_on(item, message.arrived_ns)
         self._source.consumed(message, self._live.resume_segment)
         self._count()
@@ -114,11 +134,17 @@ class Decode:
         self._stats.record(Span.STAGE, time.monotonic_ns() - arrived_ns)
         self._stats.out()
 
+    def _announce_sound(self) -> None:
+        """Before the first picture: egress tells its viewers of sound at the start of a segment."""
+        streams = self._live.streams
+        if self._audio is None or streams is None or streams.audio is None:
+            return
+        self._audio.announce(AudioFormat("opus" if streams.audio is Codec.OPUS else "aac", streams.audio_channels))
+
     def _hand_on_sound(self, sound: Sound) -> None:
         if self._audio is None:
             return
-        channels = self._live.streams.audio_channels if self._live.streams else 2
-        self._audio.announce(AudioFormat("opus" if sound.codec is Codec.OPUS else "aac", channels))
+        self._greet_restarted()  # What is repeated comes before what is new.
         self._audio.write(sound.pts, sound.data)
         self._stats.total(Word.AUDIO_DROPPED, self._audio.dropped)
 
@@ -127,6 +153,10 @@ class Decode:
             self._writer.drop(Outcome.DECODE_ERROR)
         self._errors_counted = self._live.decode_errors
         self._stats.total(Word.SKIPPED, self._live.skipped)
+        self._stats.total(Word.CAPPED, self._live.capped)
+        if self._decoder.card_refused != self._told_refusal:
+            self._told_refusal = self._decoder.card_refused
+            self._worker.info("decodes_on_cpu", reason=self._told_refusal)
         self._stats.total(Word.REPLAYED, self._live.replayed)
         if self._live.bytes_unrecognized > NOT_MPEG_TS_BYTES and not self._told_not_mpeg_ts:
             self._told_not_mpeg_ts = True
@@ -136,6 +166,12 @@ class Decode:
                 bytes=self._live.bytes_unrecognized,
                 hint="the source must publish MPEG-TS with H.264 or HEVC; looking on",
             )
+
+
+def _card(worker: Worker) -> int | None:
+    """The graphics card that is to decode, if it can; None: nobody asked for one."""
+    spec = worker.boot.spec
+    return card_of(worker.boot.device) if isinstance(spec, DecodeSpec) and spec.hardware == "auto" else None
 
 
 def main(worker: Worker) -> None:

@@ -2,21 +2,27 @@
 
 import contextlib
 import time
+from collections.abc import Iterable
 
 from pipeline.audio_link import AudioReader
-from pipeline.channel_url import channel_url
+from pipeline.channel_address import ChannelAddress, channel_address
 from pipeline.link import open_reader
-from pipeline.media.access_unit import Codec
+from pipeline.media.access_unit import AccessUnit, Codec
+from pipeline.media.audio_reencoder import AudioReencoder
+from pipeline.media.container_file import ContainerFile
 from pipeline.media.encoder import EncodedUnit, VideoEncoder
+from pipeline.media.errors import EncoderError, MediaFileError
 from pipeline.media.keep_alive import KeepAlive
+from pipeline.media.pace import Pace
 from pipeline.media.segmenter import Segmenter, SegmentSink
-from pipeline.media.ts_file import TsFile
 from pipeline.media.ts_mux import TsMuxer
+from pipeline.media.ts_tail import TsTail
 from pipeline.memory.slot_pixels import open_source
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import AudioFormat
 from pipeline.topology import Egress as EgressSpec
+from pipeline.trickle.errors import AccessDenied
 from pipeline.trickle.sink import TrickleSink
 from pipeline.worker import Worker, WorkerRefused, run
 
@@ -29,41 +35,43 @@ class Egress:
     def __init__(self, worker: Worker, spec: EgressSpec, sinks: list[SegmentSink]) -> None:
         boot = worker.boot
         assert boot.input is not None
-        form, encoder = boot.input.format, spec.encoder
         self._worker = worker
         self._stats = worker.stats
-        self._keep_alive = KeepAlive(boot.keep_alive)
         self._shown = False
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
+        # A picture that was repeated can be ahead of the new ones. Of a file it is known what is in it.
+        shown_to = worker.stats[Word.MEDIA_TICKS] or None if self._trickle is not None else None
+        self._keep_alive = KeepAlive(boot.keep_alive, shown_to)
+        self._before = next((sink.tail for sink in sinks if isinstance(sink, ContainerFile)), TsTail())
         self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._source = open_source(boot.input, self._reader.table)
         self._audio = AudioReader(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
-        self._muxer = TsMuxer()
-        self._segmenter = Segmenter(self._muxer, _Tee(sinks))
-        self._encoder = VideoEncoder(
-            form.width,
-            form.height,
-            NOMINAL_FPS,
-            codec=encoder.codec,
-            preset=encoder.preset,
-            bitrate=encoder.bits_per_second if encoder.crf is None else None,
-            crf=encoder.crf,
-            gop_seconds=encoder.gop_seconds,
-            threads=encoder.threads,
-        )
+        self._muxer = TsMuxer(Codec.H264, self._before.audio, self._before.audio_channels)
+        self._segmenter = Segmenter(self._muxer, _Tee(sinks), gives_up_audio=self._trickle is not None)
+        self._encoder = _open_encoder(worker, spec)
+        self._pace = self._open_pace(spec) if self._trickle is not None and boot.live else None
+        self._reencoder = _open_reencoder(worker, spec)
+        self._told_codec = ""
+        self._tell_codec()
 
     def run_forever(self) -> None:
-        """Until inference has ended and every frame was written."""
+        """Until inference has ended and every frame was written.
+
+        Raises AccessDenied if the server does not let us write.
+        """
         while not self._reader.drained:
+            self._check_access()
             slot = self._reader.take(self._patience())
             self._take_audio()
             if "inference" in self._worker.restarted_peers():
-                self._keep_alive.inference_is_away()
+                self._keep_alive.inference_is_away(time.monotonic_ns())
             if slot is not None:
                 self._serve(slot)
             elif self._keep_alive.seconds_left(time.monotonic_ns()) == 0:
                 self._repeat()
         self._take_audio()
+        if self._reencoder is not None:
+            self._write_audio(self._reencoder.flush())
         self._segmenter.close()
 
     def close(self) -> None:
@@ -74,14 +82,18 @@ class Egress:
 
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
-        accepted = self._keep_alive.accepts(slot.pts)
-        if self._is_congested() or not accepted:
+        if self._before.has_picture(slot.pts):  # A predecessor wrote it, and died before it could say so.
+            self._reader.release(slot, slot.verdict)
+            return
+        accepted = self._keep_alive.accepts(slot.pts, slot.ready_ns)
+        if not accepted or not self._has_room():
             self._reader.release(slot, Outcome.LATE)  # Better here than in a queue behind the encoder.
             return
         self._stats.busy()
         self._begin_anew_after_a_loss()
         units = self._encode(slot)
-        self._reader.commit(slot)
+        if self._trickle is not None:  # Viewers must not see it twice; of a file it is known what is in it.
+            self._reader.commit(slot)
         self._write(units)
         now = time.monotonic_ns()
         self._keep_alive.shown(slot.pts, now)
@@ -92,6 +104,7 @@ class Egress:
             self._stats.record(Span.STAGE, now - slot.ready_ns)
             self._stats.record(Span.END_TO_END, now - slot.arrived_ns)
             self._stats.out()
+        self._stats[Word.MEDIA_TICKS] = slot.pts
         self._reader.release(slot, slot.verdict)
         self._stats.idle()
         if self._trickle is not None:
@@ -100,15 +113,18 @@ class Egress:
     def _encode(self, slot: Slot) -> list[EncodedUnit]:
         """A frame without a picture is one that could not be processed: the one before is shown in its place."""
         if slot.width:
-            return self._encoder.encode(self._source.picture(slot), slot.pts)
+            units = self._encoder.encode(self._source.picture(slot), slot.pts)
+            self._tell_codec()
+            return units
         self._stats.add(Word.REPEATED)
         return self._encoder.repeat(slot.pts) if self._encoder.has_picture else []
 
     def _repeat(self) -> None:
         """No new frame has come in time: show the last one again."""
         pts = self._keep_alive.repeat(time.monotonic_ns())
-        if not self._is_congested():
+        if self._has_room():
             self._begin_anew_after_a_loss()
+            self._stats[Word.MEDIA_TICKS] = pts
             self._write(self._encoder.repeat(pts))
             self._stats.add(Word.REPEATED)
 
@@ -122,8 +138,19 @@ class Egress:
         left = self._keep_alive.seconds_left(time.monotonic_ns())
         return POLL_SECONDS if left is None else min(left, POLL_SECONDS)
 
-    def _is_congested(self) -> bool:
-        return self._trickle is not None and self._trickle.congested
+    def _check_access(self) -> None:
+        if self._trickle is not None and self._trickle.access_denied is not None:
+            raise self._trickle.access_denied
+
+    def _has_room(self) -> bool:
+        """Whether what is encoded now can be sent soon. An output that has to have every frame waits until it can."""
+        if self._pace is not None:
+            return self._pace.admits(time.monotonic())
+        while self._trickle is not None and self._trickle.congested:
+            self._check_access()
+            self._worker.check_abandoned()
+            time.sleep(POLL_SECONDS)
+        return True
 
     def _begin_anew_after_a_loss(self) -> None:
         """What follows in a segment that is lost is lost too: do not wait for the keyframe that is due."""
@@ -135,9 +162,44 @@ class Egress:
             return
         for message in self._audio.read():
             if isinstance(message, AudioFormat):
-                self._muxer.set_audio(Codec(message.codec), message.channels)
-            else:
+                self._announce_audio(message)
+            elif self._reencoder is not None:
+                self._write_audio(self._reencoder.reencode(message.data, message.pts))
+            elif not self._before.has_sound(message.pts):
                 self._segmenter.audio(message.data, message.pts)
+        given_up = self._reencoder.errors if self._reencoder is not None else 0
+        self._stats.total(Word.AUDIO_DROPPED, self._segmenter.audio_dropped + given_up)
+
+    def _announce_audio(self, form: AudioFormat) -> None:
+        if self._reencoder is None:
+            self._muxer.set_audio(Codec(form.codec), form.channels)
+        else:
+            self._reencoder.set_source(Codec(form.codec), form.channels)
+            self._muxer.set_audio(self._reencoder.codec, min(form.channels, 2))
+
+    def _write_audio(self, units: Iterable[AccessUnit]) -> None:
+        for unit in units:
+            if not self._before.has_sound(unit.pts):
+                self._segmenter.audio(unit.data, unit.pts)
+
+    def _open_pace(self, spec: EgressSpec) -> Pace:
+        assert self._trickle is not None
+        wanted = spec.encoder.bits_per_second // 1000
+
+        def report(bits_per_second: int) -> None:
+            self._worker.info("bitrate", kbps=bits_per_second // 1000, wanted_kbps=wanted)
+
+        return Pace(self._trickle, self._encoder, spec.encoder.floor_bits_per_second, report)
+
+    def _tell_codec(self) -> None:
+        """At the start, and when a picture of another size has made another one necessary."""
+        if self._encoder.codec == self._told_codec:
+            return
+        self._told_codec = self._encoder.codec
+        if self._encoder.refused:
+            self._worker.warning("encoder", codec=self._encoder.codec, reason=self._encoder.refused)
+        else:
+            self._worker.info("encoder", codec=self._encoder.codec)
 
 
 class _Tee:
@@ -159,27 +221,80 @@ class _Tee:
             sink.end_segment()
 
 
+def _open_encoder(worker: Worker, spec: EgressSpec) -> VideoEncoder:
+    """For pictures of the usual size: those that a processor makes larger or smaller have it opened again."""
+    encoder, frame = spec.encoder, worker.boot.frame
+    try:
+        return VideoEncoder(
+            frame.width,
+            frame.height,
+            NOMINAL_FPS,
+            codec=encoder.codec,
+            preset=encoder.preset,
+            bitrate=encoder.bits_per_second if encoder.crf is None else None,
+            crf=encoder.crf,
+            gop_seconds=encoder.gop_seconds,
+            threads=encoder.threads,
+        )
+    except EncoderError as error:
+        raise WorkerRefused(f"stages.{worker.boot.stage}.encoder: {error}") from error
+
+
+def _open_reencoder(worker: Worker, spec: EgressSpec) -> AudioReencoder | None:
+    if spec.audio is None:
+        return None
+    try:
+        return AudioReencoder(Codec(spec.audio.codec), spec.audio.bits_per_second)
+    except EncoderError as error:
+        raise WorkerRefused(f"stages.{worker.boot.stage}.audio: {error}") from error
+
+
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, EgressSpec)
     where = []
+    channel: ChannelAddress | None = None
+    file: ContainerFile | None = None
     with contextlib.ExitStack() as stack:
         sinks: list[SegmentSink] = []
         if spec.sink.file is not None:
-            try:
-                sinks.append(stack.enter_context(TsFile(spec.sink.file, append=worker.boot.incarnation > 1)))
-            except OSError as error:
-                key = f"stages.{worker.boot.stage}.sink.file"
-                raise WorkerRefused(f"{key}: cannot write {spec.sink.file}: {error.strerror}") from error
+            file = stack.enter_context(_open_file(worker, spec))
+            sinks.append(file)
             where.append(spec.sink.file)
         if spec.sink.trickle is not None:
-            url = channel_url(spec.sink.trickle, worker.boot.relay_url)
-            sinks.append(stack.enter_context(TrickleSink(url)))
-            where.append(url)
+            channel = channel_address(spec.sink.trickle, worker.boot)
+            sinks.append(
+                stack.enter_context(TrickleSink(channel.url, token=channel.token, ssl_context=channel.ssl_context))
+            )
+            where.append(channel.url)
         egress = Egress(worker, spec, sinks)
         worker.ready(" and ".join(where))
-        egress.run_forever()
-        egress.close()
+        try:
+            egress.run_forever()
+            egress.close()
+            if file is not None:
+                file.finish()
+        except AccessDenied as denied:
+            assert channel is not None
+            raise channel.refusal(denied) from denied
+        except MediaFileError as error:
+            raise WorkerRefused(f"stages.{worker.boot.stage}.sink.file: {error}") from error
+
+
+def _open_file(worker: Worker, spec: EgressSpec) -> ContainerFile:
+    """The file of the sink; behind what a predecessor of this process wrote, or an interrupted run if asked for."""
+    assert spec.sink.file is not None
+    whole = worker.stats[Word.FILE_BYTES]
+    try:
+        return ContainerFile(
+            spec.sink.file,
+            lambda size: worker.stats.__setitem__(Word.FILE_BYTES, size),
+            append=spec.sink.resume or whole > 0,
+            whole_bytes=whole or None,
+        )
+    except OSError as error:
+        key = f"stages.{worker.boot.stage}.sink.file"
+        raise WorkerRefused(f"{key}: cannot write {spec.sink.file}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

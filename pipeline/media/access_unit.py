@@ -15,6 +15,9 @@ CLOCK_HZ = 90_000
 _H264_FIRST_SLICE = re.compile(rb"\x00\x00\x01([\x01\x21\x41\x61\x25\x45\x65])")
 # H.265 7.4.2.2: the first coded slice segment, nal_unit_type 0..31 in bits 1..6, of the base layer.
 _HEVC_FIRST_SLICE = re.compile(rb"\x00\x00\x01([\x00-\x3f])")
+# Sequence parameter sets: H.264 7.4.1, type 7; H.265 7.4.2.2, type 33.
+_H264_SPS = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67]")
+_HEVC_SPS = re.compile(rb"\x00\x00\x01[\x42\x43]")
 _H264_IDR_BYTES = b"\x25\x45\x65"
 _HEVC_FIRST_IRAP, _HEVC_LAST_IRAP = 16, 21
 
@@ -73,3 +76,14 @@ def starts_with_random_access(codec: Codec, data: bytes) -> bool:
         return slice_start is not None and slice_start[1] in _H264_IDR_BYTES
     slice_start = _HEVC_FIRST_SLICE.search(data)
     return slice_start is not None and _HEVC_FIRST_IRAP <= slice_start[1][0] >> 1 <= _HEVC_LAST_IRAP
+
+
+def first_slice(codec: Codec, data: bytes) -> int | None:
+    """Where the start code of the first slice of an Annex B access unit is; None if there is no slice."""
+    found = (_H264_FIRST_SLICE if codec is Codec.H264 else _HEVC_FIRST_SLICE).search(data)
+    return found.start() if found else None
+
+
+def has_parameter_sets(codec: Codec, data: bytes) -> bool:
+    """Whether an Annex B access unit brings the sequence parameter set that decoding it needs."""
+    return (_H264_SPS if codec is Codec.H264 else _HEVC_SPS).search(data, 0, first_slice(codec, data) or 0) is not None

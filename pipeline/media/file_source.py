@@ -9,7 +9,8 @@ from os import PathLike
 from typing import NamedTuple
 
 from pipeline.media.access_unit import CLOCK_HZ, AccessUnit, Codec, StreamInfo
-from pipeline.media.media_file import FIRST_PTS, MediaFile
+from pipeline.media.excerpt import FIRST_PTS, WHOLE, Excerpt
+from pipeline.media.media_file import MediaFile
 from pipeline.media.segmenter import MAX_HELD_AUDIO, Segmenter
 from pipeline.media.ts_mux import TsMuxer
 
@@ -29,19 +30,31 @@ class TsFileSource:
     A segment begins at the first key picture that is at least `min_segment_seconds` after the begin of the one before.
     """
 
-    def __init__(self, path: str | PathLike[str], min_segment_seconds: float = 1.0, start_segment: int = 0) -> None:
-        """Raises MediaFileError if the file is missing, is no media file or has no video."""
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        min_segment_seconds: float = 1.0,
+        start_segment: int = 0,
+        excerpt: Excerpt = WHOLE,
+    ) -> None:
+        """Segments are counted from the key picture that `excerpt` needs to be decoded from. Raises MediaFileError for
+        a file that cannot be used."""
+        self.missing = 0
+        """Once the chunks were taken: ticks by which the file falls short of the length that it states."""
         self._path = path
         self._min_seconds = min_segment_seconds
         self._start_segment = start_segment
+        self._excerpt = excerpt
         with MediaFile(path, min_segment_seconds) as media:
             self.info: StreamInfo = media.info
+            self.length = excerpt.length(media.length)
+            """Ticks of the excerpt; None if the file does not state its length."""
 
     def __iter__(self) -> Iterator[SegmentChunk]:
         """Chunks from segment `start_segment` on. Raises MediaFileError where the file cannot be read on."""
         sink = _ChunkSink(self._start_segment)
         segmenter = Segmenter(TsMuxer(self.info.video or Codec.H264, self.info.audio, self.info.audio_channels), sink)
-        with MediaFile(self._path, self._min_seconds, self._start_segment) as media:
+        with MediaFile(self._path, self._min_seconds, self._start_segment, self._excerpt.first) as media:
             for unit, begins in self._from_start_segment(media):
                 if unit.is_video:
                     sink.due = max(sink.due, (unit.dts - FIRST_PTS) / CLOCK_HZ)
@@ -49,6 +62,10 @@ class TsFileSource:
                 else:
                     segmenter.audio(unit.data, unit.pts)
                 yield from sink.take()
+                if self._excerpt.is_past(unit.dts):
+                    break
+            else:
+                self.missing = media.missing
         segmenter.close()
         yield from sink.take()
 

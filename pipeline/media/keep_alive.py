@@ -21,25 +21,29 @@ LAG_S = 0.25
 class KeepAlive:
     """Times: `pts` in 1/90000 s, `now_ns` CLOCK_MONOTONIC nanoseconds."""
 
-    def __init__(self, limit_s: float) -> None:
-        """After `limit_s` seconds without a new picture nothing is repeated any more; 0: never."""
+    def __init__(self, limit_s: float, shown_to: int | None = None) -> None:
+        """After `limit_s` seconds without a new picture nothing is repeated any more; 0: never. `shown_to` is the last
+        time stamp that a predecessor of this process gave out."""
         self._limit_ns = int(limit_s * 1e9)
         self._intervals: deque[float] = deque(maxlen=WATCHED_INTERVALS)
         self._interval_s = FIRST_GUESS_S
         self._new_pts: int | None = None  # the last new picture, and when it was shown
         self._new_ns = 0
-        self._last_pts = 0  # the last picture, new or repeated, and when it was shown
+        self._last_pts = shown_to  # the last picture, new or repeated, and when it was shown
         self._last_ns = 0
         self._away = False
+        self._away_ns = 0
 
-    def inference_is_away(self) -> None:
-        """No new picture is to be expected soon."""
+    def inference_is_away(self, now_ns: int) -> None:
+        """No new picture is to be expected soon, but for those that were ready before."""
         self._away = True
+        self._away_ns = now_ns
 
-    def accepts(self, pts: int) -> bool:
-        """A new picture has come, so nothing is repeated any more. Says whether it still comes after what was shown."""
-        self._away = False
-        return self._new_pts is None or pts > self._last_pts
+    def accepts(self, pts: int, ready_ns: int) -> bool:
+        """A picture has come that inference had ready at `ready_ns`: if that was after it went away, it is back, and
+        nothing is repeated any more. Says whether the picture still comes after what was shown."""
+        self._away = self._away and ready_ns < self._away_ns
+        return self._last_pts is None or pts > self._last_pts
 
     def shown(self, pts: int, now_ns: int) -> None:
         """A new picture was shown."""
@@ -57,6 +61,7 @@ class KeepAlive:
     def repeat(self, now_ns: int) -> int:
         """The time stamp for the last picture, which is shown again now."""
         assert self._new_pts is not None
+        assert self._last_pts is not None
         elapsed_s = (now_ns - self._new_ns) / 1e9 - LAG_S
         self._last_pts = max(self._last_pts + 1, self._new_pts + round(elapsed_s * CLOCK_HZ))
         self._last_ns = now_ns

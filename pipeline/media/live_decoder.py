@@ -10,16 +10,20 @@ import av
 
 from pipeline.media.access_unit import AccessUnit, Codec, StreamInfo
 from pipeline.media.decoder import VideoDecoder
+from pipeline.media.excerpt import Excerpt
+from pipeline.media.rate_cap import RateCap
 from pipeline.media.timeline import Timeline
 from pipeline.media.ts_demux import TsDemuxer
 from pipeline.memory.slot_table import ProducerTable
 
 # The notes in the table: how the timeline was before each of the last three segments (the one being noted, the one
-# before it, and the one that a successor may still be fed from), then the end of the newest audio.
+# before it, and the one that a successor may still be fed from), then the end of the newest audio
+# and of the newest unit that could not be decoded.
 _BANKS = 3
 _BANK_WORDS = 3
 _SEGMENT, _OFFSET, _LAST_VIDEO = range(_BANK_WORDS)
 _AUDIO_END = _BANKS * _BANK_WORDS
+_ERRORS_END = _AUDIO_END + 1
 
 _NO_VIDEO = -(1 << 62)
 
@@ -47,20 +51,33 @@ class LiveDecoder:
     """Feed it segments in order. After a restart, feed the segment again that the predecessor was in, from its start:
     what had been delivered by then is decoded but not given out."""
 
-    def __init__(self, decoder: VideoDecoder, table: ProducerTable, first_segment: int) -> None:
+    def __init__(
+        self,
+        decoder: VideoDecoder,
+        table: ProducerTable,
+        first_segment: int,
+        excerpt: Excerpt | None = None,
+        max_fps: float | None = None,
+    ) -> None:
         """`table` is that of the link the pictures go to; `first_segment` the number of the segment that comes first,
-        negative when it is not known because nothing was fed before."""
+        negative when it is not known because nothing was fed before. What `excerpt` does not hold is not given out,
+        nor are more than `max_fps` pictures a second."""
+        self._excerpt = excerpt
         self.replayed = 0
+        self.decode_errors = 0
         self._decoder = decoder
         self._table = table
-        self._demuxer = TsDemuxer()
         self._timeline = self._restore(first_segment)
+        last = self._timeline.last_video
+        self._demuxer = TsDemuxer(near=None if last is None else last - self._timeline.offset)
         self._segment = self._resume_segment = -1
         self._noted = (0, 0, self._timeline.last_video)
         self._key_pts: int | None = None
         self._settled = False
         self._delivered_to = table.last_pts if table.published else None
         self._audio_to = table.noted(_AUDIO_END) - 1 if table.noted(_AUDIO_END) else None
+        self._errors_to = table.noted(_ERRORS_END) - 1 if table.noted(_ERRORS_END) else None
+        self._cap = RateCap(max_fps, self._delivered_to) if max_fps else None
 
     @property
     def streams(self) -> StreamInfo | None:
@@ -73,8 +90,9 @@ class LiveDecoder:
         return self._demuxer.bytes_unrecognized
 
     @property
-    def decode_errors(self) -> int:
-        return self._decoder.decode_errors
+    def capped(self) -> int:
+        """Pictures not given out because there are more than `max_fps` of them a second."""
+        return self._cap.dropped if self._cap else 0
 
     @property
     def skipped(self) -> int:
@@ -89,6 +107,8 @@ class LiveDecoder:
 
     def feed(self, segment: int, data: bytes, *, gap: bool) -> Iterator[Picture | Sound]:
         """What these bytes complete. `gap`: bytes are missing before them."""
+        if not data and not gap:
+            return
         if segment != self._segment:
             if not gap and data.startswith(_PAT_PACKETS):
                 yield from self._flush_demuxer()
@@ -101,7 +121,10 @@ class LiveDecoder:
     def flush(self) -> Iterator[Picture | Sound]:
         """What is left at the end of the stream."""
         yield from self._flush_demuxer()
-        yield from self._pictures(self._decoder.flush())
+        errors = self._decoder.decode_errors
+        frames = self._decoder.flush()
+        self.decode_errors += self._decoder.decode_errors - errors
+        yield from self._pictures(frames)
 
     def _flush_demuxer(self) -> Iterator[Picture | Sound]:
         for unit in self._demuxer.flush():
@@ -111,14 +134,19 @@ class LiveDecoder:
         if unit.is_video:
             if unit.key and self._key_pts is None:
                 self._key_pts = unit.pts
-            yield from self._pictures(self._decoder.decode(unit))
+            errors = self._decoder.decode_errors
+            frames = self._decoder.decode(unit)
+            if self._decoder.decode_errors != errors:
+                self._count_error(unit.pts + self._timeline.offset)
+            yield from self._pictures(frames)
             return
         pts = self._timeline.audio(unit.pts)
         self._note_change()
         if self._audio_to is None or pts > self._audio_to:
             self._audio_to = pts
             self._table.note(_AUDIO_END, pts + 1)
-            yield Sound(unit.codec, unit.data, pts)
+            if self._is_wanted(pts):
+                yield Sound(unit.codec, unit.data, pts)
 
     def _pictures(self, frames: list[av.VideoFrame]) -> Iterator[Picture]:
         for frame in frames:
@@ -130,7 +158,18 @@ class LiveDecoder:
             if self._delivered_to is not None and pts <= self._delivered_to:
                 self.replayed += 1
                 continue
-            yield Picture(frame, pts)
+            if self._is_wanted(pts) and (self._cap is None or self._cap.keeps(pts)):
+                yield Picture(frame, pts)
+
+    def _count_error(self, pts: int) -> None:
+        """A unit that could not be decoded, unless a predecessor has counted it."""
+        if self._errors_to is not None and pts <= self._errors_to:
+            return
+        self._table.note(_ERRORS_END, pts + 1)
+        self.decode_errors += 1
+
+    def _is_wanted(self, pts: int) -> bool:
+        return self._excerpt is None or self._excerpt.holds(pts)
 
     def _begin(self, segment: int) -> None:
         """Go over to a new segment, with a note of the timeline as it is before it."""

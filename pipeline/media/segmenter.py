@@ -26,7 +26,10 @@ class SegmentSink(Protocol):
 class Segmenter:
     """Takes units in the order in which they come; every call writes what can be written, at once."""
 
-    def __init__(self, muxer: TsMuxer, sink: SegmentSink) -> None:
+    def __init__(self, muxer: TsMuxer, sink: SegmentSink, *, gives_up_audio: bool = True) -> None:
+        """`gives_up_audio`: what waits too long for the first picture is dropped, as a live stream wants it; else it
+        waits, and whoever calls bounds how much."""
+        self._gives_up_audio = gives_up_audio
         self.segments = 0
         self.video_dropped = 0
         self.audio_dropped = 0
@@ -55,12 +58,12 @@ class Segmenter:
     def audio(self, payload: bytes, pts: int) -> None:
         """Take one audio payload (90 kHz): it waits for video of its time, but not longer than MAX_AUDIO_HOLD."""
         self._held.append((pts, payload))
-        if len(self._held) > MAX_HELD_AUDIO:
+        if self._gives_up_audio and len(self._held) > MAX_HELD_AUDIO:
             self._give_up_oldest()
         if self._open:
             self._write_audio(max(self._video_pts, pts - MAX_AUDIO_HOLD))
             return
-        while pts - self._held[0][0] > MAX_AUDIO_HOLD:
+        while self._gives_up_audio and pts - self._held[0][0] > MAX_AUDIO_HOLD:
             self._give_up_oldest()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ STUFFING_TRUST = 3
 # A timestamp that is missing is guessed from the step before it, unless that step was a jump.
 MAX_GUESSED_STEP = CLOCK_HZ
 
+_PES_HEADER_BYTES = 9
 _NEVER = -(1 << 62)
 _WRAP = 1 << 33
 
@@ -24,18 +25,20 @@ _WRAP = 1 << 33
 class TsDemuxer:
     """Feed it bytes cut anywhere; it never blocks and holds at most one unfinished access unit per stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, near: int | None = None) -> None:
+        """`near`: a time without the 33-bit wrap that the first timestamp is close to; None: it is taken as it is."""
         self.continuity_errors = 0
         self.resyncs = 0
         self.transport_errors = 0
         self.oversized = 0
         self.untimed = 0
         self._tail = b""
+        self._in_sync = True
         self._pmt_pid = -1
         self._psi_seen: dict[int, bytes] = {}
         self._program: ProgramMap | None = None
         self._assemblers: dict[int, _PesAssembler] = {}
-        self._clock = _Unwrapper()
+        self._clock = _Unwrapper(near)
         self._unrecognized = 0
 
     @property
@@ -48,6 +51,11 @@ class TsDemuxer:
         """Bytes fed so far without any programme map among them; 0 once there was one."""
         return self._unrecognized
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of what is not complete yet: at most MAX_PES_BYTES for each of two streams, and two TS packets."""
+        return len(self._tail) + sum(assembler.bytes_held for assembler in self._assemblers.values())
+
     def feed(self, data: bytes) -> list[AccessUnit]:
         """Take the next bytes of the stream, and return the access units that they complete, in stream order."""
         units: list[AccessUnit] = []
@@ -57,10 +65,11 @@ class TsDemuxer:
         position, end = 0, len(buffer)
         assemblers = self._assemblers
         while position + PACKET_BYTES <= end:
-            if buffer[position] != SYNC_BYTE:
-                self.resyncs += 1
-                position = _next_sync(buffer, position)
-                continue
+            if buffer[position] != SYNC_BYTE or not self._in_sync:
+                position = self._find_sync(buffer, position)
+                if self._in_sync:
+                    continue
+                break
             pid = (buffer[position + 1] & 0x1F) << 8 | buffer[position + 2]
             assembler = assemblers.get(pid)
             if assembler is not None:
@@ -75,14 +84,31 @@ class TsDemuxer:
         """Return the units still open, at the end of the stream or of a segment that is known to end a picture."""
         units: list[AccessUnit] = []
         for assembler in self._assemblers.values():
+            if self._tail or not self._in_sync:
+                assembler.note_gap()  # What was cut off or is no packet may have been its end.
             assembler.finish(units)
+        self._tail, self._in_sync = b"", True
         return units
 
     def discontinuity(self) -> None:
         """Note that bytes are missing here, as the transport knows it (a lost or shortened segment)."""
-        self._tail = b""
+        self._tail, self._in_sync = b"", True
         for assembler in self._assemblers.values():
             assembler.note_gap()
+
+    def _find_sync(self, buffer: bytes, position: int) -> int:
+        """Where the next packet begins: a sync byte with another one a packet later. If the bytes do not reach so far,
+        where it may begin, and the search goes on with the next ones."""
+        if self._in_sync:
+            self.resyncs += 1
+            self._in_sync = False
+        position = buffer.find(SYNC_BYTE, position)
+        while 0 <= position < len(buffer) - PACKET_BYTES:
+            if buffer[position + PACKET_BYTES] == SYNC_BYTE:
+                self._in_sync = True
+                return position
+            position = buffer.find(SYNC_BYTE, position + 1)
+        return position if position >= 0 else len(buffer)
 
     def _take_psi(self, pid: int, packet: bytes, units: list[AccessUnit]) -> None:
         section = section_of(packet)
@@ -92,7 +118,9 @@ class TsDemuxer:
             pmt_pid = parse_pat(section)
             if pmt_pid is None:
                 return
-            self._pmt_pid = pmt_pid
+            if pmt_pid != self._pmt_pid:
+                self._psi_seen.clear()
+                self._pmt_pid = pmt_pid
         else:
             program = parse_pmt(section)
             if program is None:
@@ -108,7 +136,8 @@ class TsDemuxer:
                 assembler.finish(units)
                 del self._assemblers[pid]
         for pid, codec in program.codecs.items():
-            if pid not in self._assemblers:
+            # Tables that claim to be streams as well would never be read again.
+            if pid not in self._assemblers and pid not in (PAT_PID, self._pmt_pid):
                 self._assemblers[pid] = _PesAssembler(codec, self)
 
     def unwrap(self, timestamp: int) -> int:
@@ -117,8 +146,8 @@ class TsDemuxer:
 
 
 class _Unwrapper:
-    def __init__(self) -> None:
-        self._reference: int | None = None
+    def __init__(self, reference: int | None) -> None:
+        self._reference = reference
 
     def unwrap(self, timestamp: int) -> int:
         if self._reference is None:
@@ -141,6 +170,7 @@ class _PesAssembler:
 
     __slots__ = (
         "_chunks",
+        "_closed_by_length",
         "_closed_by_stuffing",
         "_continuity",
         "_demuxer",
@@ -175,6 +205,7 @@ class _PesAssembler:
         self._trust = 0
         self._stuffed_last = False
         self._closed_by_stuffing = False
+        self._closed_by_length = False
         self._last_dts: int | None = None
         self._step = 0
 
@@ -206,20 +237,29 @@ class _PesAssembler:
             self._append(payload)
         elif self._closed_by_stuffing and not self._gap:
             self._distrust_stuffing()
+        elif self._closed_by_length:
+            self._gap = True  # The length was wrong, so that what came out was cut short.
         if not self._open:
             return
         if self._expected:
             if self._size >= self._expected:
                 self._emit(units)
+                self._closed_by_length = True
         elif stuffed:
             self._stuffed_last = True
             if self._trust >= STUFFING_TRUST:
                 self._emit(units)
                 self._closed_by_stuffing = True
 
+    @property
+    def bytes_held(self) -> int:
+        return self._size if self._open else 0
+
     def finish(self, units: list[AccessUnit]) -> None:
-        """Emit what is open."""
+        """Emit what is open; damaged if a gap came after what there is of it."""
         if self._open:
+            if self._gap:
+                self._loss = Loss.INSIDE
             self._emit(units)
 
     def note_gap(self) -> None:
@@ -264,14 +304,15 @@ class _PesAssembler:
         if self._stuffed_last:
             self._trust += 1
             self._stuffed_last = False
-        self._closed_by_stuffing = False
+        self._closed_by_stuffing = self._closed_by_length = False
         self._loss = Loss.BEFORE if self._gap else Loss.NONE
         self._gap = False
-        self._open = len(payload) >= 9 and payload.startswith(b"\x00\x00\x01")
+        begins_pes = len(payload) >= _PES_HEADER_BYTES and payload.startswith(b"\x00\x00\x01")
+        length = payload[4] << 8 | payload[5] if begins_pes else 0
+        self._open = begins_pes and (length == 0 or length + 6 >= _PES_HEADER_BYTES)
         if not self._open:
             self._gap = True
             return
-        length = payload[4] << 8 | payload[5]
         self._expected = length + 6 if length else 0
         self._chunks = [payload]
         self._size = len(payload)
@@ -340,14 +381,3 @@ def _timestamp(pes: bytes, at: int) -> int | None:
     if not first & third & fifth & 1:
         return None
     return (first >> 1 & 7) << 30 | pes[at + 1] << 22 | third >> 1 << 15 | pes[at + 3] << 7 | fifth >> 1
-
-
-def _next_sync(buffer: bytes, position: int) -> int:
-    """Where the next packet may begin: a sync byte with another one packet later, as far as the bytes reach."""
-    end = len(buffer)
-    while True:
-        position = buffer.find(SYNC_BYTE, position + 1)
-        if position < 0:
-            return end
-        if position + PACKET_BYTES >= end or buffer[position + PACKET_BYTES] == SYNC_BYTE:
-            return position

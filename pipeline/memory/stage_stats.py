@@ -32,6 +32,9 @@ class Word(IntEnum):
     FIRST_OUT_NS = 11
     LAST_OUT_NS = 12
     REPEATED = 13  # pictures shown again because no new one came
+    MEDIA_TICKS = 14  # of a file, in 1/90000 s: for ingress its length, 0 if not known; for egress the picture reached
+    FILE_BYTES = 15  # of the file that egress writes, so many are whole
+    CAPPED = 16  # pictures left out because the source has more of them a second than `frame.max_fps`
 
 
 class Span(IntEnum):
@@ -41,7 +44,7 @@ class Span(IntEnum):
     END_TO_END = 1  # from the arrival of the access unit in ingress to the encoded bytes leaving egress
 
 
-_WORDS = 16
+_WORDS = 24
 _TOTAL_WORDS = _WORDS + len(Span) * HISTOGRAM_BUCKETS
 STATS_BYTES = page_aligned(8 * _TOTAL_WORDS)
 

@@ -1,6 +1,8 @@
 """Real streams for the media tests, each encoded once for the whole run."""
 
 import io
+import itertools
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from pipeline.media.access_unit import AccessUnit
 from pipeline.media.pattern import write_pattern
 from pipeline.media.ts_demux import TsDemuxer
+from tests.media.decode_stage import Stage
 
 FPS = 30
 
@@ -93,3 +96,37 @@ def decoded_by_libavformat() -> Callable[[bytes], list[tuple[int, bytes]]]:
 @pytest.fixture
 def slot() -> np.ndarray:
     return np.zeros((128, 128, 3), np.uint8)
+
+
+@pytest.fixture
+def new_stage():
+    """new_stage(max_fps=None, reads=False) -> Stage, closed at the end."""
+    stages = []
+
+    def make(**options):
+        stages.append(Stage(**options))
+        return stages[-1]
+
+    yield make
+    for stage in stages:
+        os.close(stage.fd)
+
+
+@pytest.fixture(scope="session")
+def segments():
+    """segments(**options of write_pattern) -> the pattern cut at its key pictures, as a trickle publisher does."""
+
+    def cut(**options):
+        ts = _pattern(**options)
+        packets = [ts[i : i + 188] for i in range(0, len(ts), 188)]
+        starts = [i for i, packet in enumerate(packets) if packet[1] & 0x1F == 0 and packet[2] == 0]  # PAT
+        keys = [start for start in starts if _begins_with_key(packets[start : start + 4])]
+        bounds = [0, *keys[1:], len(packets)]
+        return [b"".join(packets[a:b]) for a, b in itertools.pairwise(bounds)]
+
+    return cut
+
+
+def _begins_with_key(packets):
+    """Whether a packet with a random access indicator is among them (ISO 13818-1, 2.4.3.5)."""
+    return any(packet[3] & 0x20 and packet[4] and packet[5] & 0x40 and packet[1] & 0x40 for packet in packets)

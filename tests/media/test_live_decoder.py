@@ -1,93 +1,15 @@
 """A decoder that is killed anywhere and starts again with the segment that it was in."""
 
-import itertools
-import os
-
 import pytest
 
 from pipeline.media.decoder import VideoDecoder
+from pipeline.media.excerpt import Excerpt
 from pipeline.media.live_decoder import LiveDecoder, Picture
 from pipeline.memory.slab import Slab, create_slab
-from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable, link_bytes
+from pipeline.memory.slot_table import ProducerTable, link_bytes
+from tests.media.decode_stage import CHUNK
 
-CHUNK = 188 * 7
 FRAMES, SEGMENT_FRAMES = 120, 30
-
-
-class Stage:
-    """The decode process over all its lives: what it keeps is the table and the cursor, nothing else."""
-
-    def __init__(self):
-        self.fd = create_slab("test", link_bytes(2, 8))
-        self.consumer = ConsumerTable(Slab(self.fd), 2, 8)
-        self.cursor = -1
-        self.pictures, self.sounds = [], []
-        self.start()
-
-    def start(self):
-        self.table = ProducerTable(Slab(self.fd), 2, 8)
-        self.live = LiveDecoder(VideoDecoder(64, 64), self.table, self.cursor)
-
-    def feed(self, segment, data, gap=False):
-        for start in range(0, len(data), CHUNK):
-            self.feed_chunk(segment, data[start : start + CHUNK], gap and not start)
-
-    def feed_chunk(self, segment, data, gap=False):
-        for item in self.live.feed(segment, data, gap=gap):
-            self.hand_on(item)
-        self.cursor = self.live.resume_segment
-
-    def flush(self):
-        for item in self.live.flush():
-            self.hand_on(item)
-
-    def hand_on(self, item):
-        if not isinstance(item, Picture):
-            self.sounds.append((item.pts, item.data))
-            return
-        slot = self.table.free_slot()
-        self.table.begin(slot, self.table.next_seq(), item.pts, 0, 0, owner=1)
-        self.table.publish(slot, 0)
-        self.consumer.take(slot, owner=1)
-        self.consumer.finish(slot, Outcome.DELIVERED)
-        self.pictures.append(item.pts)
-
-    @property
-    def given(self):
-        return self.pictures, self.sounds
-
-
-@pytest.fixture
-def new_stage():
-    stages = []
-
-    def make():
-        stages.append(Stage())
-        return stages[-1]
-
-    yield make
-    for stage in stages:
-        os.close(stage.fd)
-
-
-@pytest.fixture(scope="session")
-def segments(pattern):
-    """segments(**options of write_pattern) -> the pattern cut at its key pictures, as a trickle publisher does."""
-
-    def cut(**options):
-        ts = pattern(**options)
-        packets = [ts[i : i + 188] for i in range(0, len(ts), 188)]
-        starts = [i for i, packet in enumerate(packets) if packet[1] & 0x1F == 0 and packet[2] == 0]  # PAT
-        keys = [start for start in starts if _begins_with_key(packets[start : start + 4])]
-        bounds = [0, *keys[1:], len(packets)]
-        return [b"".join(packets[a:b]) for a, b in itertools.pairwise(bounds)]
-
-    return cut
-
-
-def _begins_with_key(packets):
-    """Whether a packet with a random access indicator is among them (ISO 13818-1, 2.4.3.5)."""
-    return any(packet[3] & 0x20 and packet[4] and packet[5] & 0x40 and packet[1] & 0x40 for packet in packets)
 
 
 def run_through(stage, segments, first=0):
@@ -269,3 +191,14 @@ def test_bytes_that_are_no_mpeg_ts_are_counted_and_give_nothing(new_stage):
     assert stage.live.bytes_unrecognized == 10_000
     assert stage.live.streams is None
     assert stage.given == ([], [])
+
+
+def test_of_a_file_only_the_excerpt_is_given_out(pattern):
+    table = ProducerTable(Slab(create_slab("test", link_bytes(2, 8))), 2, 8)
+    excerpt = Excerpt(first=3 * 90_000, end=4 * 90_000)
+    live = LiveDecoder(VideoDecoder(64, 64), table, -1, excerpt)
+    given = [*live.feed(0, pattern(ts_offset=1.4, bframes=2), gap=False), *live.flush()]
+    pictures = [item.pts for item in given if isinstance(item, Picture)]
+    assert len(pictures) == 30
+    assert all(excerpt.holds(item.pts) for item in given)
+    assert any(not isinstance(item, Picture) for item in given)

@@ -131,7 +131,7 @@ lengths = st.integers(1, 8192)
 
 @given(lengths, lengths, lengths, lengths, st.sampled_from(Fit))
 def test_nothing_sticks_out_of_source_or_target(width, height, to_width, to_height, fit):
-    layout = lay_out(width, height, to_width, to_height, fit)
+    layout = lay_out(width, height, Fraction(1), to_width, to_height, fit)
     assert layout.crop_width >= 1
     assert layout.crop_height >= 1
     assert layout.width >= 1

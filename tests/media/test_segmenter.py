@@ -79,3 +79,14 @@ def test_close_writes_the_audio_that_waits_and_the_stream_can_go_on(segmenter, s
     segmenter.close()
     assert audio_times(demux, sink.segments) == [5 * FRAME]
     assert len(sink.segments) == 2
+
+
+def test_a_file_keeps_the_sound_that_waits_for_its_first_picture(sink, demux):
+    segmenter = Segmenter(TsMuxer(audio=Codec.AAC), sink, gives_up_audio=False)
+    times = [n * CLOCK_HZ // 20 for n in range(2 * MAX_HELD_AUDIO)]
+    for pts in times:
+        segmenter.audio(b"sound", pts)
+    segmenter.video(b"p", 0, 0, key=True)
+    segmenter.close()
+    assert audio_times(demux, sink.segments) == times
+    assert segmenter.audio_dropped == 0
