@@ -53,7 +53,7 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 test: lint $(PEER_STAMP) $(COMFY_STAMP)
-	$(PY) -m pytest -m "not chaos" -n 2
+	$(PY) -m pytest -m "not chaos" -n 3 --dist worksteal
 	$(COMFY_VENV)/bin/python -m pytest tests/comfyui
 
 $(BENCH_STAMP): $(STAMP)
