@@ -9,9 +9,10 @@ from pipeline.media.access_unit import CLOCK_HZ
 from pipeline.media.excerpt import FIRST_PTS
 from pipeline.media.file_kinds import container_of, growing_file
 from pipeline.media.ts_tail import read_tail
-from pipeline.topology import Egress, Ingress, Publisher, Topology, TopologyError
+from pipeline.topology import Egress, Ingress, Publisher, Topology
 from pipeline.topology_file import TopologyFileError
 from pipeline.topology_graph import check_graph
+from pipeline.topology_values import TopologyError
 
 HAS_PUBLISHER = "its publisher plays a file live; needed is a topology that reads one, such as configs/file.yaml"
 NO_FILE = "the source is no file; give --input FILE too"

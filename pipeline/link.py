@@ -25,7 +25,7 @@ from pipeline.memory.slot_table import (
     link_bytes,
 )
 from pipeline.messages import FrameFormat, LinkBoot, LinkStatus, SlotStatus
-from pipeline.topology import Policy
+from pipeline.topology_values import Policy
 
 
 class FrameLink:

@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline import topology
 from pipeline.media.excerpt import Excerpt
 from pipeline.memory.cuda_handle import CudaSlabHandle
+from pipeline.topology import AnyStage
+from pipeline.topology_sections import Frame, Relay
+from pipeline.topology_values import Policy
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
@@ -36,7 +38,7 @@ class LinkBoot(msgspec.Struct, frozen=True):
     name: str
     fd: int
     slots: int
-    policy: topology.Policy
+    policy: Policy
     format: FrameFormat
     ready_fd: int
     free_fd: int
@@ -80,9 +82,9 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     epoch: int
     log_level: str
     device: str
-    frame: topology.Frame
+    frame: Frame
     stats_fd: int
-    spec: topology.AnyStage | None = None
+    spec: AnyStage | None = None
     relay_url: str | None = None
     relay_token: str | None = None
     """What opens the embedded relay to a stage that uses it, as the topology has it: `${NAME}` is for the worker to
@@ -93,7 +95,7 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     """More listening sockets of the relay's."""
     tls_fd: int | None = None
     """And the one that speaks TLS."""
-    relay: topology.Relay | None = None
+    relay: Relay | None = None
     """The relay's section, for the relay alone: it holds the tokens."""
     encoded: EncodedBoot | None = None
     input: LinkBoot | None = None
@@ -331,7 +333,7 @@ class LinkStatus(msgspec.Struct, frozen=True):
     link: str
     producer: str
     consumer: str
-    policy: topology.Policy
+    policy: Policy
     begun: int
     published: int
     ended: bool

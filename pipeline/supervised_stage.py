@@ -7,7 +7,8 @@ import time
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
 from pipeline.messages import StageStatus
 from pipeline.stage_process import StageProcess
-from pipeline.topology import Inference, Limits, Restart, Topology
+from pipeline.topology import Inference, Topology
+from pipeline.topology_sections import Limits, Restart
 from pipeline.wiring import SERVICES
 
 STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"

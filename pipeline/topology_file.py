@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 import yaml
 
-from pipeline.topology import AnyStage, Stage, Topology, TopologyError
+from pipeline.topology import AnyStage, Stage, Topology
 from pipeline.topology_graph import check_graph
+from pipeline.topology_values import TopologyError
 
 HIDDEN = "(hidden)"
 

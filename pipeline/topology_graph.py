@@ -11,22 +11,19 @@ from pipeline.processors.comfyui.workspace import find_workspace
 from pipeline.processors.errors import ProcessorError
 from pipeline.topology import (
     SPINE,
-    Api,
     ChannelUser,
-    ClientTls,
     Decode,
     Egress,
     Inference,
     Ingress,
-    Relay,
-    RelayTls,
     Stage,
     Topology,
-    TopologyError,
     channel_user,
     channels_of,
     is_on_relay,
 )
+from pipeline.topology_sections import Api, ClientTls, Relay, RelayTls
+from pipeline.topology_values import TopologyError
 
 MIN_LATEST_SLOTS = 3
 

@@ -38,7 +38,7 @@ from pipeline.messages import (
     WorkerBoot,
 )
 from pipeline.parent_death import die_with
-from pipeline.topology import Schedule
+from pipeline.topology_sections import Schedule
 
 if TYPE_CHECKING:
     import asyncio

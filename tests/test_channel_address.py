@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.channel_address import ChannelAddress, channel_address
 from pipeline.messages import WorkerBoot
-from pipeline.topology import AnyStage, ClientTls, Egress, Frame, Ingress, Recorder, Sink, Source
+from pipeline.topology import AnyStage, Egress, Ingress, Recorder
+from pipeline.topology_sections import ClientTls, Frame, Sink, Source
 from pipeline.trickle import AccessDenied
 from pipeline.worker import WorkerRefused
 from tests.trickle.certificates import make_identity

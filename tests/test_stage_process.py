@@ -11,8 +11,8 @@ from pipeline.memory.slab import create_slab
 from pipeline.memory.stage_stats import STATS_BYTES
 from pipeline.messages import WorkerBoot
 from pipeline.stage_process import LAST_LINES, StageProcess
-from pipeline.topology import Frame, Processor
 from pipeline.topology import Inference as InferenceSpec
+from pipeline.topology_sections import Frame, Processor
 
 
 @pytest.fixture

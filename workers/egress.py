@@ -149,7 +149,7 @@ class Egress:
         while self._trickle is not None and self._trickle.congested:
             self._check_access()
             self._worker.check_abandoned()
-            time.sleep(POLL_SECONDS)
+            self._trickle.wait_for_room(POLL_SECONDS)
         return True
 
     def _begin_anew_after_a_loss(self) -> None:

@@ -6,7 +6,7 @@ from benchmarks.handoff_peers.transport import SLOTS, Consumer, Frame, Producer,
 from pipeline.link import FrameLink, LinkWriter, open_reader
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.messages import FrameFormat, LinkBoot
-from pipeline.topology import Policy
+from pipeline.topology_values import Policy
 
 OWNER = 1
 

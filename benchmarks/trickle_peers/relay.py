@@ -10,7 +10,7 @@ import time
 from multiprocessing.connection import Connection
 
 from benchmarks.trickle_peers.job import Usage
-from pipeline.topology import Relay
+from pipeline.topology_sections import Relay
 from pipeline.trickle.server import serve_on
 
 

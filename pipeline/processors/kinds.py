@@ -1,7 +1,7 @@
 """Makes the processor that a topology asks for."""
 
 from pipeline.processors.protocol import Processor
-from pipeline.topology import Processor as ProcessorSpec
+from pipeline.topology_sections import Processor as ProcessorSpec
 
 
 def make_processor(spec: ProcessorSpec) -> Processor:

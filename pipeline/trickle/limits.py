@@ -1,6 +1,6 @@
 """What is said to a client that asks for more than the relay's limits allow. They are counted where the things are."""
 
-from pipeline.topology import RelayLimits
+from pipeline.topology_sections import RelayLimits
 from pipeline.trickle.reply import Refusal
 
 __all__ = ["RelayLimits", "over"]

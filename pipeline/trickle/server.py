@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import log
-from pipeline.topology import Relay
+from pipeline.topology_sections import Relay
 from pipeline.trickle import changefeed
 from pipeline.trickle.channel import Channel, Channels, Memory, Segment
 from pipeline.trickle.connection import Connection

@@ -75,6 +75,7 @@ class TrickleSink:
         self._token = token
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)  # there is room for more again
         self._queue: deque[_QueuedSegment] = deque()
         self._queued_bytes = 0
         self._current: _QueuedSegment | None = None
@@ -119,6 +120,11 @@ class TrickleSink:
     def congested(self) -> bool:
         """Whether more than half of the bound is in use: time to drop frames before they are encoded."""
         return self._queued_bytes * 2 > self._max_buffer_bytes
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """Wait until the sink is not congested; False when it still is after `seconds`."""
+        with self._room:
+            return self._room.wait_for(lambda: not self.congested, seconds)
 
     @property
     def lost_segment(self) -> bool:
@@ -340,7 +346,7 @@ class TrickleSink:
                 size += len(piece)
             freed = size if segment.chunks or not ended else segment.cost
             segment.cost -= freed
-            self._queued_bytes -= freed
+            self._free(freed)
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), ended
 
     def _fail(self, writer: SegmentWriter, segment: "_QueuedSegment", error: TrickleError) -> None:
@@ -364,9 +370,15 @@ class TrickleSink:
             return
         segment.lost = True
         segment.chunks.clear()
-        self._queued_bytes -= segment.cost
+        self._free(segment.cost)
         segment.cost = 0
         self.segments_lost += 1
+
+    def _free(self, size: int) -> None:
+        """The lock is held."""
+        self._queued_bytes -= size
+        if not self.congested:
+            self._room.notify_all()
 
     async def _changed(self) -> None:
         await self._wake.wait()

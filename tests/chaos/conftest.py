@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.link import FrameLink
 from pipeline.messages import LinkBoot
-from pipeline.topology import Policy
+from pipeline.topology_values import Policy
 from tests.chaos import pixels
 from tests.chaos.end_process import EndProcess
 from tests.integration.conftest import launch, source

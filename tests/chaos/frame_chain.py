@@ -22,7 +22,9 @@ from typing import NoReturn
 import msgspec
 
 from pipeline.run_dir import RunDir
-from pipeline.topology import Decode, Egress, Frame, Inference, Ingress, Link, Policy, Processor, Sink, Source, Topology
+from pipeline.topology import Decode, Egress, Inference, Ingress, Link, Topology
+from pipeline.topology_sections import Frame, Processor, Sink, Source
+from pipeline.topology_values import Policy
 from pipeline.wiring import Wiring
 from tests.chaos import pixels
 from tests.chaos.chain_report import Report, Witness

@@ -19,7 +19,7 @@ from pipeline.processors.comfyui.answers import NodeError
 from pipeline.processors.comfyui.workflow import WorkflowError
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity
-from pipeline.topology import ComfyStream
+from pipeline.topology_sections import ComfyStream
 
 CPU = torch.device("cpu")
 SIZE = 32

@@ -12,7 +12,7 @@ from pipeline.processors.comfyui.processor import ComfyUIProcessor
 from pipeline.processors.comfyui.workflow import WorkflowError
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity
-from pipeline.topology import ComfyUI
+from pipeline.topology_sections import ComfyUI
 
 CPU = torch.device("cpu")
 SIZE = 32

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipeline.topology import RelayLimits
+from pipeline.topology_sections import RelayLimits
 from tests.trickle.steps import NO_CHANNEL, NO_SEGMENT, Bench, Scenarios, Step, ask, get, is_silent, post
 from tests.trickle.wire import until
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pipeline.topology import RelayLimits
+from pipeline.topology_sections import RelayLimits
 from pipeline.trickle import AccessDenied, ChannelGone, SegmentRefused, TricklePublisher, channel_client
 from pipeline.trickle.server import RunningServer
 from tests.trickle.wire import Raw, Scripted, connect, proxy, until, url

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.topology import RelayLimits
+from pipeline.topology_sections import RelayLimits
 from pipeline.trickle import TricklePublisher, TrickleSubscriber
 from pipeline.trickle.server import RunningServer
 from tests.trickle.steps import Bench, bench, get, post

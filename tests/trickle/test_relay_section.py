@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.run_dir import RunDir
 from pipeline.stage_process import StageProcess
-from pipeline.topology import Relay, RelayLimits
 from pipeline.topology_file import TopologyFileError, load_topology
+from pipeline.topology_sections import Relay, RelayLimits
 from pipeline.trickle import SegmentRefused, TricklePublisher, TrickleSubscriber
 from pipeline.trickle.tls import client_context
 from pipeline.wiring import PortInUse, Wiring

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pipeline.topology import RelayLimits
+from pipeline.topology_sections import RelayLimits
 from pipeline.trickle import (
     SegmentRefused,
     SegmentWriter,

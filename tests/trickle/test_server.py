@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from pipeline.topology import Relay
+from pipeline.topology_sections import Relay
 from pipeline.trickle import TricklePublisher, TrickleSubscriber
 from pipeline.trickle.server import RunningServer, serve, serve_on
 from tests.trickle.steps import ask, bench, get, post

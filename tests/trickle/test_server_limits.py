@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pipeline.topology import RelayLimits
+from pipeline.topology_sections import RelayLimits
 from pipeline.trickle.door import client_of
 from pipeline.trickle.pace import Pace
 from tests.trickle.steps import bench, get, post

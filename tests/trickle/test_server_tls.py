@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.topology import Relay, RelayLimits
+from pipeline.topology_sections import Relay, RelayLimits
 from pipeline.trickle import TrickleConnectionError, TricklePublisher, TrickleSubscriber, handshake
 from pipeline.trickle.server import RunningServer, serve_on
 from pipeline.trickle.tls import TlsFileError, client_context, server_context

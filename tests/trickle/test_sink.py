@@ -173,6 +173,22 @@ def test_a_relay_that_restarts_costs_counted_segments_and_the_stream_goes_on(rel
             back.stop()
 
 
+def test_room_can_be_waited_for(relay: Relay) -> None:
+    with TrickleSink(url(relay.port), max_buffer_bytes=4 * MIB) as sink:
+        sink.begin_segment()
+        sink.write(bytes(3 * MIB))
+        assert sink.wait_for_room(60), "the relay takes it"
+
+
+def test_room_that_does_not_come_is_not_waited_for_too_long() -> None:
+    with scripted() as stuck:
+        sink = TrickleSink(url(stuck.port), max_buffer_bytes=MIB)
+        sink.begin_segment()
+        sink.write(bytes(MIB * 3 // 4))
+        assert not sink.wait_for_room(0.01)
+        sink.close(drain_timeout=0.1)
+
+
 def test_over_the_bound_the_rest_of_the_segment_is_discarded_and_counted() -> None:
     with scripted() as stuck:
         sink = TrickleSink(url(stuck.port), max_buffer_bytes=MIB)

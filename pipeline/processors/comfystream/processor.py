@@ -13,7 +13,7 @@ from pipeline.processors.comfyui.picture import rgb_picture
 from pipeline.processors.comfyui.workflow import LiveWorkflow, Prompt, change, convert, read_workflow
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity, Result
-from pipeline.topology import ComfyStream as ComfyStreamSpec
+from pipeline.topology_sections import ComfyStream as ComfyStreamSpec
 
 _LOOK_SECONDS = 0.05
 """How often a wait for the engine looks whether it still runs what it was given."""

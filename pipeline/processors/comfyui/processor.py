@@ -10,7 +10,7 @@ from pipeline.processors.comfyui.picture import rgb_picture
 from pipeline.processors.comfyui.workflow import LiveWorkflow, Prompt, change, convert, read_workflow
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity, Result
-from pipeline.topology import ComfyUI as ComfyUISpec
+from pipeline.topology_sections import ComfyUI as ComfyUISpec
 
 
 class ComfyUIProcessor:
