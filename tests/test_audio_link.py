@@ -94,12 +94,14 @@ def test_a_format_that_did_not_fit_is_announced_again(open_context, endpoint, wr
 
 
 def test_a_successor_that_writes_a_file_hears_what_was_sent_of_late_in_order(open_context, endpoint, writer):
-    reader = AudioReader(endpoint, open_context())
+    first = open_context()
+    reader = AudioReader(endpoint, first)
     writer.announce(AAC)
     for pts in range(3):
         writer.write(pts, b"heard by the first")
     read(reader, 4)
     reader.close()
+    first.term()  # Nobody listens any more when this returns, as after a death.
     writer.write(3, b"heard by nobody")
     writer.repeat_recent()
     writer.write(4, b"new")
