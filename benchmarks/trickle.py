@@ -8,9 +8,11 @@ used as its own pipeline uses it: ours as `TrickleSink` does, pytrickle as its S
 every round, another first each time, after a job that warms them up; of latencies the first fifth of a job does not
 count. What is shown are medians over the rounds, so that a noisy moment hits all alike.
 
-Nothing in trickle holds a publisher back for its readers, and a channel keeps five segments: who reads small segments
-back to back more slowly than they are written misses some. pytrickle's writer waits for nothing at all: up to 350 MB
-may stand in its publisher.
+Nothing in trickle holds a publisher back for its readers, and a channel keeps five segments: of small ones written back
+to back every reader misses some, for five take less time than a scheduler's turn. So what counts is the rate up to which
+none is missed, found by halving: the highest of a ladder of rates, without a gap or a duplicate in two attempts. It is
+how fast they were received, for a publisher may be slower than its pace. pytrickle's writer waits for nothing at all: up
+to 350 MB may stand in its publisher.
 """
 
 import argparse
@@ -27,7 +29,15 @@ from rich.console import Console
 
 from benchmarks.machine import describe
 from benchmarks.trickle_peers.catalogue import CLIENTS, Entry
-from benchmarks.trickle_peers.figures import Figure, Figures, figure, goals, over_rounds
+from benchmarks.trickle_peers.figures import (
+    GAPLESS,
+    NOTHING_ARRIVED,
+    Figure,
+    Figures,
+    figure,
+    goals,
+    over_rounds,
+)
 from benchmarks.trickle_peers.job import Job
 from benchmarks.trickle_peers.processes import Ends, RelayProcess
 from benchmarks.trickle_peers.report import figure_table, goal_table
@@ -38,6 +48,10 @@ LIVE_CHUNK_BYTES = 2_000_000 // 8 // CHUNKS_PER_SECOND
 
 SATURATING_CHUNK_BYTES = 32 * 1024
 SMALL_SEGMENT_BYTES = 10_000
+GAPLESS_RATES = [round(25 * 1.25**step) for step in range(20)]
+"""Segments a second, 25 to 1735."""
+
+GAPLESS_ATTEMPTS = 2
 READERS = 100
 WARM_UP = Job(segments=5, chunks=50, chunk_bytes=SATURATING_CHUNK_BYTES)
 """Done once by every client before anything counts."""
@@ -55,6 +69,7 @@ class Effort(msgspec.Struct, frozen=True):
     switches: int
     segments: int
     fan_out_seconds: int
+    gapless_seconds: float
 
     @property
     def jobs(self) -> dict[str, Job]:
@@ -68,8 +83,8 @@ class Effort(msgspec.Struct, frozen=True):
         }
 
 
-FULL = Effort(3, saturating_chunks=2048, paced_chunks=360, switches=100, segments=500, fan_out_seconds=5)
-QUICK = Effort(1, saturating_chunks=512, paced_chunks=120, switches=40, segments=300, fan_out_seconds=2)
+FULL = Effort(3, saturating_chunks=2048, paced_chunks=360, switches=100, segments=500, fan_out_seconds=5, gapless_seconds=3)
+QUICK = Effort(1, saturating_chunks=512, paced_chunks=120, switches=40, segments=300, fan_out_seconds=2, gapless_seconds=1)
 
 
 def main() -> None:
@@ -101,7 +116,29 @@ def measure(entries: dict[str, Entry], effort: Effort) -> tuple[Figures, dict[st
                 print(f"round {turn + 1} of {effort.rounds}, {job_name}", file=sys.stderr)
                 for client in order:
                     rounds[client, job_name].append(figure(job, ends[client].carry(job, relay)))
-    return {(client, job): over_rounds(rounds[client, job]) for client in ends for job in effort.jobs}, versions
+            print(f"round {turn + 1} of {effort.rounds}, without gaps", file=sys.stderr)
+            for client in order:
+                rounds[client, GAPLESS].append(_gapless(ends[client], relay, effort))
+    return {(client, job): over_rounds(rounds[client, job]) for client, job in list(rounds)}, versions
+
+
+def _gapless(ends: Ends, relay: RelayProcess, effort: Effort) -> Figure:
+    """The figures at the highest rate of small segments at which all arrive; of nothing, if there is no such rate."""
+    best = NOTHING_ARRIVED
+    slow, fast = 0, len(GAPLESS_RATES)
+    while slow < fast:
+        step = (slow + fast) // 2
+        rate = GAPLESS_RATES[step]
+        job = Job(round(rate * effort.gapless_seconds), 1, SMALL_SEGMENT_BYTES, rate)
+        for _ in range(GAPLESS_ATTEMPTS):
+            found = figure(job, ends.carry(job, relay))
+            if found.missing or found.duplicates:
+                break
+        if found.missing or found.duplicates:
+            fast = step
+        else:
+            best, slow = found, step + 1
+    return best
 
 
 def _rotated(names: list[str], places: int) -> list[str]:

@@ -15,6 +15,9 @@ WARM_UP = 0.2
 """Of a job's chunks, from the start, that do not count where latencies are concerned. Rates are of the whole job, from
 the first write to the last arrival: a publisher that runs ahead of its reader would gain by anything less."""
 
+GAPLESS = "gapless"
+"""The job that is repeated at other rates until the highest is known at which nothing is missed."""
+
 WORST = ("duplicates", "missing")
 """Figures of which the worst round is shown."""
 
@@ -38,6 +41,9 @@ class Figure(msgspec.Struct, frozen=True):
     readers_cpu: float
     """Seconds a second, as the relay's."""
     relay_cpu: float
+
+
+NOTHING_ARRIVED = Figure(*[0.0] * len(Figure.__struct_fields__))
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -97,9 +103,10 @@ def goals(figures: Figures, segments: int) -> Iterator[Goal]:
         yield Goal("MB/s, livepipe / pytrickle", ratio, at_least=1.0)
         switch = ours["switches"].switch_p50_ms / theirs["switches"].switch_p50_ms
         yield Goal("segment switch p50, livepipe / pytrickle", switch, at_most=0.5)
+        gapless = ours[GAPLESS].chunks_per_s / theirs[GAPLESS].chunks_per_s if theirs[GAPLESS].chunks_per_s else math.inf
+        yield Goal("10 KB segments a second without a gap, livepipe / pytrickle", gapless, at_least=1.0)
     if ours:
         back_to_back = ours["segments"]
-        yield Goal("10 KB segments back to back: gaps", back_to_back.missing, at_most=0)
         yield Goal("10 KB segments back to back: duplicates", back_to_back.duplicates, at_most=0)
         yield Goal("TCP connections per 100 segments", 100 * back_to_back.connections / segments, at_most=2)
         yield Goal("fan-out: chunks that some reader missed", ours["fan-out"].missing, at_most=0)

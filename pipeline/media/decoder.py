@@ -4,6 +4,7 @@ After a gap nothing is shown until the next whole key picture: H.264 goes on dec
 of lost packets would smear half of the pictures while FFmpeg flags one of them.
 """
 
+import gc
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -125,8 +126,11 @@ class VideoDecoder:
     def _note_geometry(self, frames: Iterable[av.VideoFrame], context: VideoCodecContext) -> None:
         for frame in frames:
             # Told with a key picture, it holds up to the next one (H.264 D.2.27).
-            if frame.key_frame or len(frame.side_data):
-                self._note_orientation(frame)
+            if frame.key_frame:
+                # A frame whose side data were looked at refers to itself by way of them: that of the last key picture
+                # would be kept until something else makes the collector run, and 300 MB of others with it.
+                gc.collect(0)
+                self._orientation = orientation_of(frame)
         aspect = context.sample_aspect_ratio
         if not aspect:
             self._sample_aspect = SQUARE
@@ -135,11 +139,6 @@ class VideoDecoder:
                 aspect.numerator <= _MAX_SAMPLE_ASPECT * aspect.denominator <= _MAX_SAMPLE_ASPECT**2 * aspect.numerator
             )
             self._sample_aspect = Fraction(aspect.numerator, aspect.denominator) if sane else SQUARE
-
-    def _note_orientation(self, frame: av.VideoFrame) -> None:
-        orientation = orientation_of(frame)
-        if frame.key_frame or not orientation.is_upright:
-            self._orientation = orientation
 
     def _open(self, codec: Codec) -> None:
         context, self.card_refused = open_decoder(codec.value, self._card)

@@ -19,12 +19,6 @@ _SEI_DISPLAY_ORIENTATION = 47
 _NAL_HEADERS = {Codec.H264: b"\x00\x00\x00\x01\x06", Codec.HEVC: b"\x00\x00\x00\x01\x4e\x01"}
 # H.264 D.1.27 closes with a repetition period of 1 and no extension, H.265 D.2.20 with its persistence flag.
 _TAILS = {Codec.H264: "0100", Codec.HEVC: "1"}
-_TURNS = {
-    0: [],
-    90: [("transpose", "cclock")],
-    180: [("hflip", ""), ("vflip", "")],
-    270: [("transpose", "clock")],
-}
 
 
 class Orientation(msgspec.Struct, frozen=True):

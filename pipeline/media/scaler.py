@@ -2,6 +2,9 @@
 
 One filter graph does it: crop (a pointer shift), scale in YUV, then convert at the small size, and turn the picture
 upright last. On 720p to 512x512 that takes a third of the time of converting first, and the eye does not tell.
+
+High dynamic range (PQ, HLG) is not brought down to what displays show: such pictures look flat. swscale can do it since
+FFmpeg 7.1, but computes 3 to 6 s at the first picture to begin with.
 """
 
 from enum import StrEnum
@@ -26,10 +29,6 @@ _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "b
 _FULL_RANGE = 2
 # A stream that does not say its matrix means BT.709 from this many lines on, as players assume.
 _HD_LINES = 720
-# AVColorTransferCharacteristic (H.273 table 3) of high dynamic range: PQ and HLG.
-_HDR_TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}
-# To what every display shows, by the peak that the stream names, else the one of its transfer: nothing is cut off.
-_TO_SDR = "out_transfer=bt709:out_primaries=bt709:intent=perceptual"
 
 
 class Fit(StrEnum):
@@ -65,7 +64,7 @@ class FrameScaler:
         self.height = height
         self.fit = Fit(fit)
         self.rebuilds = 0
-        self._key: tuple[int, int, str, int, int, int, Orientation, Fraction] | None = None
+        self._key: tuple[int, int, str, int, int, Orientation, Fraction] | None = None
         self._graph: Graph | None = None
         self._source: FilterContext | None = None
         self._sink: FilterContext | None = None
@@ -88,7 +87,7 @@ class FrameScaler:
             raise ValueError(f"slot is {slot.dtype}{slot.shape}, wanted contiguous uint8{(self.height, self.width, 3)}")
         if frame.interlaced_frame:
             frame = self._deinterlacer.deinterlace(frame)
-        colours = int(frame.colorspace), int(frame.color_range), int(frame.color_trc)
+        colours = int(frame.colorspace), int(frame.color_range)
         key = (frame.width, frame.height, frame.format.name, *colours, orientation, sample_aspect)
         if key != self._key:
             self._rebuild(frame, orientation, sample_aspect)
@@ -132,7 +131,6 @@ class FrameScaler:
 def _steps(frame: av.VideoFrame, layout: Layout, orientation: Orientation) -> list[tuple[str, str]]:
     """The filters, with their arguments, that crop, scale and convert to RGB; the picture is turned after them."""
     matrix = matrix_of(frame)
-    transfer = _HDR_TRANSFERS.get(int(frame.color_trc))
     full_range = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj") or frame.format.is_rgb
     source_range = "pc" if full_range else "tv"
     crop, offset, size = [
@@ -143,19 +141,18 @@ def _steps(frame: av.VideoFrame, layout: Layout, orientation: Orientation) -> li
     if orientation.degrees % 180:
         crop, offset, size = crop[::-1], offset[::-1], size[::-1]
     shrinks = crop[0] >= size[0] and crop[1] >= size[1]
-    colours = f"in_color_matrix={matrix}:out_color_matrix={matrix}:in_range={source_range}"
-    to_rgb = f"{size[0]}:{size[1]}:flags=bilinear:{colours}"
-    if transfer:
-        to_rgb += f":in_transfer={transfer}:in_primaries=bt2020:{_TO_SDR}"
+    # swscale takes grey without chroma for full range whatever it is told: its values are left as they are.
+    kept_range = "pc" if frame.format.name.startswith("gray") else source_range
+    matrices = f"in_color_matrix={matrix}:out_color_matrix={matrix}"
     return [
         ("crop", f"{crop[0]}:{crop[1]}:{offset[0]}:{offset[1]}:exact=1"),
         (
             "scale",
-            f"{size[0]}:{size[1]}:flags={'area' if shrinks else 'bilinear'}+accurate_rnd:{colours}"
-            f":out_range={source_range}",
+            f"{size[0]}:{size[1]}:flags={'area' if shrinks else 'bilinear'}+accurate_rnd:{matrices}"
+            f":in_range={kept_range}:out_range={kept_range}",
         ),
-        ("format", "yuv420p10le" if transfer else "yuv420p"),
-        ("scale", to_rgb),
+        ("format", "yuv420p"),
+        ("scale", f"{size[0]}:{size[1]}:flags=bilinear:{matrices}:in_range={source_range}"),
         ("format", "rgb24"),
     ]
 

@@ -20,6 +20,8 @@ from pipeline.trickle.target import parse_url
 # How long a server may claim to be behind the wanted segment before we believe that the channel began anew.
 _BEHIND_LIMIT_S = 2.0
 _BEHIND_DELAY_S = 0.1
+# A reader whose segment is so little older than the newest goes on with the oldest that is left. Servers keep five.
+_SLIGHTLY_BEHIND = 8
 
 
 class TrickleSubscriber:
@@ -175,8 +177,8 @@ class TrickleSubscriber:
         """What to ask for when the server has no segment `seq` and says that `latest` comes next; `seq` again after a
         while, if it will come."""
         if latest > seq:
-            # It is gone. Where the newest one begins is the place to go on, as for somebody who comes anew.
-            return max(latest - 1, seq + 1)
+            # It is gone. The next one may still be there; who is far behind joins the newest, as if he came anew.
+            return seq + 1 if latest - seq <= _SLIGHTLY_BEHIND else latest - 1
         if self._received and self._channel.connection_broke and latest < seq:
             # The server had a byte of the segment before; it has lost that, with all the others.
             self._begin_anew()

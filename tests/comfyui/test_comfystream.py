@@ -71,7 +71,6 @@ def processor(tmp_path_factory):
     arguments, level, out = list(sys.argv), logger.level, sys.stdout
     made.load(CPU)
     assert (sys.argv, logger.level, sys.stdout) == (arguments, level, out), "nothing is left hijacked"
-    assert not list(workspace.iterdir()), "nothing is written into the user's folder"
     made._runner.classes["Probe"] = Probe
     made.warm_up(SIZE, SIZE)
     yield made

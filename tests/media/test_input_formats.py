@@ -234,15 +234,6 @@ def test_interlaced_pictures_come_out_at_once_and_without_combs(options):
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG], ids=["pq", "hlg"])
-def test_high_dynamic_range_is_brought_to_what_a_display_shows(transfer):
-    """Grey stays grey, brighter stays brighter, black stays black, and the peak of HLG is white."""
-    levels = (0, 64, 128, 255)
-    frame = card(256, 192, "yuv420p10le", BT2020, quadrants=[(level,) * 3 for level in levels])
-    found = corners(shown(encode([frame], Codec.HEVC, color_trc=transfer))[0])
-    brightness = [colour.mean() for colour in found]
-    assert all(np.ptp(colour) <= 2 for colour in found)
-    assert brightness == sorted(brightness)
-    assert brightness[0] <= 2
-    assert brightness[-1] >= 250
-    plain = corners(shown(encode([frame], Codec.HEVC))[0])
-    assert max(abs(b - p.mean()) for b, p in zip(brightness, plain, strict=True)) > 5, (brightness, plain)
+def test_high_dynamic_range_is_shown_as_it_is_coded(transfer):
+    """It is not mapped to what displays show, and it does not hold up the stream."""
+    assert_colours(shown(encode([card(256, 192, "yuv420p10le", BT2020)], Codec.HEVC, color_trc=transfer))[0])

@@ -273,6 +273,42 @@ def test_a_missing_time_is_guessed_from_the_step_before():
     assert [unit.pts for unit in demuxer.feed(bytes(packet))] == [7000]
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_a_length_too_short_for_its_own_header_is_damage(length):
+    muxer, demuxer = TsMuxer(), TsDemuxer()
+    demuxer.feed(muxer.psi() + muxer.video(b"a", 1000) + muxer.video(b"b", 4000))
+    packet = bytearray(muxer.video(b"c", 7000))
+    at = packet.index(b"\0\0\1\xe0")
+    packet[at + 4 : at + 6] = length.to_bytes(2, "big")
+    assert all(not unit.data.endswith(b"c") for unit in demuxer.feed(bytes(packet)))
+    (after,) = demuxer.feed(muxer.video(b"d", 10_000))
+    assert after.data.endswith(b"d")
+
+
+def test_a_table_that_claims_to_be_a_stream_is_still_read():
+    demuxer, muxer = TsDemuxer(), TsMuxer()
+    demuxer.feed(table_packet(0, pat_payload(PMT_PID)))
+    forged = [ElementaryStream(0, Codec.H264), ElementaryStream(PMT_PID, Codec.AAC)]
+    demuxer.feed(table_packet(PMT_PID, pmt_payload(forged, 0, 1)))
+    demuxer.feed(muxer.psi())
+    assert [unit.pts for unit in demuxer.feed(muxer.video(b"a", 1000))] == [1000]
+
+
+def test_the_map_of_a_programme_that_comes_back_is_taken_again():
+    """The same map on the same PID, after another programme in between."""
+    demuxer = TsDemuxer()
+    first = table_packet(0, pat_payload(0x100)) + table_packet(
+        0x100, pmt_payload([ElementaryStream(0x200, Codec.H264)], 0x200, 0)
+    )
+    other = table_packet(0, pat_payload(0x101)) + table_packet(
+        0x101, pmt_payload([ElementaryStream(0x201, Codec.HEVC)], 0x201, 0)
+    )
+    demuxer.feed(first + other)
+    assert demuxer.streams == StreamInfo(Codec.HEVC)
+    demuxer.feed(first)
+    assert demuxer.streams == StreamInfo(Codec.H264)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=4000), st.integers(1, 400))
 def test_any_bytes_are_survived(data, chunk):

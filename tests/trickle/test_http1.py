@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.trickle import TrickleConnectionError, TrickleTimeout
 from pipeline.trickle.http1 import MAX_UNREAD_BYTES, PEER_LOST_S, HttpConnection
+from pipeline.trickle.response import Reply
 from pipeline.trickle.target import parse_url
 from tests.trickle.wire import Raw, Scripted, url
 
@@ -37,6 +38,11 @@ async def whole(connection: HttpConnection) -> bytes:
     while piece := await connection.read():
         pieces.append(piece)
     return b"".join(pieces)
+
+
+async def reply_and_body(connection: HttpConnection, replying: asyncio.Task[Reply]) -> bytes:
+    await replying
+    return await whole(connection)
 
 
 async def test_each_request_carries_the_token_and_nothing_that_was_not_asked_for() -> None:
@@ -118,7 +124,7 @@ async def test_what_is_not_http_is_an_error_that_names_the_server_and_the_mistak
         await raw.send(said)
 
         with pytest.raises(TrickleConnectionError, match=f"^http://127.0.0.1:{server.port}/a: .*{reason}"):
-            await asyncio.gather(replying, whole(connection))
+            await reply_and_body(connection, replying)
 
 
 async def test_a_read_gives_what_there_is_up_to_its_limit() -> None:

@@ -115,25 +115,46 @@ async def test_a_channel_that_vanishes_with_the_connection_is_gone_and_may_begin
         assert await whole(segment) == b"new"
 
 
-async def test_a_reader_that_fell_behind_jumps_forward_and_says_so(relay: RunningServer) -> None:
+@pytest.mark.parametrize(
+    ("latest", "asked", "oldest"), [(10, ["/a/4", "/a/5", "/a/6"], 6), (40, ["/a/4", "/a/39"], 39)]
+)
+async def test_a_reader_that_fell_behind_goes_on_where_it_can_and_says_so(
+    latest: int, asked: list[str], oldest: int
+) -> None:
+    """Slightly behind: with the oldest segment that is left. Far behind: with the newest."""
     async with Scripted() as server, TrickleSubscriber(url(server.port), 3) as subscriber:
         reading = asyncio.create_task(subscriber.next())
         raw, _, _ = await server.request()
         await raw.send(ok(3, "three"))
         first = await reading
         ahead, line, _ = await server.request()
-        await ahead.send(
-            "HTTP/1.1 470 status code 470\nLp-Trickle-Latest: 9\nLp-Trickle-Seq: 4\nContent-Length: 5\n\nEntry"
-        )
-        # It joins the newest that has begun, as whoever comes anew does.
-        again = (await ahead.reader.readline()).decode()
-        await ahead.reader.readuntil(b"\r\n\r\n")
-        await ahead.send(ok(8, "eight"))
+        lines = [line.split()[1]]
+        while lines[-1] != f"/a/{oldest}":
+            await ahead.send(f"HTTP/1.1 470 x\nLp-Trickle-Latest: {latest}\nContent-Length: 5\n\nEntry")
+            lines.append((await ahead.reader.readline()).decode().split()[1])
+            await ahead.reader.readuntil(b"\r\n\r\n")
+        await ahead.send(ok(oldest, "there"))
         second = await subscriber.next()
 
-        assert (line.split()[1], again.split()[1]) == ("/a/4", "/a/8")
+        assert lines == asked
         assert (first.discontinuity, second.discontinuity) == (False, True)
-        assert (second.seq(), await whole(second)) == (8, b"eight")
+        assert (second.seq(), await whole(second)) == (oldest, b"there")
+
+
+async def test_nothing_that_the_relay_still_holds_is_missed(relay: RunningServer) -> None:
+    write(relay, 0, b"0")
+    async with TrickleSubscriber(url(relay.port), 0) as subscriber:
+        given = [int(await whole(await subscriber.next()))]
+        await until(lambda: relay.trickle.channels.get("a").find(1))
+        for seq in range(1, 8):
+            write(relay, seq, b"%d" % seq)
+        held = [segment.seq for segment in map(relay.trickle.channels.get("a").find, range(8)) if segment]
+        for _ in [1, *held]:
+            given.append(int(await whole(await subscriber.next())))
+
+    # 1 was waited for, so its reader has it although the relay keeps it no more.
+    assert held == [3, 4, 5, 6, 7]
+    assert given == [0, 1, *held]
 
 
 async def test_the_next_segment_is_asked_for_as_soon_as_this_one_has_a_byte_and_not_before() -> None:
