@@ -9,10 +9,10 @@ every round, another first each time, after a job that warms them up; of latenci
 count. What is shown are medians over the rounds, so that a noisy moment hits all alike.
 
 Nothing in trickle holds a publisher back for its readers, and a channel keeps five segments: of small ones written back
-to back every reader misses some, for five take less time than a scheduler's turn. So what counts is the rate up to which
-none is missed, found by halving: the highest of a ladder of rates, without a gap or a duplicate in two attempts. It is
-how fast they were received, for a publisher may be slower than its pace. pytrickle's writer waits for nothing at all: up
-to 350 MB may stand in its publisher.
+to back every reader misses some, for five take less time than a scheduler's turn. So what counts is the rate up to
+which none is missed, found by halving: the highest of a ladder of rates, without a gap or a duplicate in two attempts.
+Shown is how fast they were received then, for a publisher may be slower than its pace. pytrickle's writer waits for
+nothing at all: up to 350 MB may stand in its publisher.
 """
 
 import argparse
@@ -83,8 +83,12 @@ class Effort(msgspec.Struct, frozen=True):
         }
 
 
-FULL = Effort(3, saturating_chunks=2048, paced_chunks=360, switches=100, segments=500, fan_out_seconds=5, gapless_seconds=3)
-QUICK = Effort(1, saturating_chunks=512, paced_chunks=120, switches=40, segments=300, fan_out_seconds=2, gapless_seconds=1)
+FULL = Effort(
+    3, saturating_chunks=2048, paced_chunks=360, switches=100, segments=500, fan_out_seconds=5, gapless_seconds=2
+)
+QUICK = Effort(
+    1, saturating_chunks=512, paced_chunks=120, switches=40, segments=300, fan_out_seconds=2, gapless_seconds=1
+)
 
 
 def main() -> None:
@@ -162,7 +166,7 @@ def _report(figures: Figures, effort: Effort, machine: str, options: argparse.Na
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one short round: under 40 seconds, and rougher")
+    parser.add_argument("--quick", action="store_true", help="one short round: under two minutes, and rougher")
     parser.add_argument("--rounds", type=int, help=f"repetitions (default {FULL.rounds}, {QUICK.rounds} with --quick)")
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=list(CLIENTS), help="only these")
     parser.add_argument("--json", type=Path, help="write all figures there too")

@@ -103,7 +103,9 @@ def goals(figures: Figures, segments: int) -> Iterator[Goal]:
         yield Goal("MB/s, livepipe / pytrickle", ratio, at_least=1.0)
         switch = ours["switches"].switch_p50_ms / theirs["switches"].switch_p50_ms
         yield Goal("segment switch p50, livepipe / pytrickle", switch, at_most=0.5)
-        gapless = ours[GAPLESS].chunks_per_s / theirs[GAPLESS].chunks_per_s if theirs[GAPLESS].chunks_per_s else math.inf
+        gapless = (
+            ours[GAPLESS].chunks_per_s / theirs[GAPLESS].chunks_per_s if theirs[GAPLESS].chunks_per_s else math.inf
+        )
         yield Goal("10 KB segments a second without a gap, livepipe / pytrickle", gapless, at_least=1.0)
     if ours:
         back_to_back = ours["segments"]

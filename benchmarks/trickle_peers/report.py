@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from rich.table import Table
 
-from benchmarks.trickle_peers.figures import Figure, Figures, Goal
+from benchmarks.trickle_peers.figures import GAPLESS, Figure, Figures, Goal
 from benchmarks.trickle_peers.job import Job
 
 NOTHING = "-"
@@ -27,6 +27,7 @@ ROWS: list[tuple[str, str, Callable[[Figure, Job], str]]] = [
         lambda f, _: _pair(f.latency_p50_ms, f.latency_p99_ms),
     ),
     ("segment switch, ms p50 / max", "switches", lambda f, _: _pair(f.switch_p50_ms, f.switch_max_ms)),
+    ("10 KB segments a second, none missed", GAPLESS, lambda f, _: f"{f.chunks_per_s:,.0f}"),
     ("10 KB segments back to back: received a second", "segments", lambda f, _: f"{f.chunks_per_s:,.0f}"),
     ("  gaps / duplicates of {count}", "segments", lambda f, _: f"{f.missing:.0f} / {f.duplicates:.0f}"),
     (
@@ -55,7 +56,7 @@ def figure_table(figures: Figures, jobs: dict[str, Job], rounds: int) -> Table:
     for client in clients:
         table.add_column(client, justify="right")
     for label, name, show in ROWS:
-        job = jobs[name]
+        job = jobs["segments" if name == GAPLESS else name]
         cells = [show(figures[client, name], job) if (client, name) in figures else NOTHING for client in clients]
         table.add_row(_label(label, job), *cells)
     return table
