@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.media.file_kinds import growing_file
+from pipeline.processors.comfystream.prompt import stream_prompt
 from pipeline.processors.comfyui.workflow import change, convert, read_workflow
 from pipeline.processors.comfyui.workspace import find_workspace
 from pipeline.processors.errors import ProcessorError
@@ -127,16 +128,19 @@ def _check_policies(topology: Topology) -> None:
 def _check_workflows(topology: Topology) -> None:
     """What can be known of a ComfyUI workflow without its engine."""
     for name, stage in topology.stages.items():
-        if not isinstance(stage, Inference) or stage.processor.comfyui is None:
+        processor = stage.processor if isinstance(stage, Inference) else None
+        if processor is None or (processor.comfyui is None and processor.comfystream is None):
             continue
-        spec = stage.processor.comfyui
-        path = f"stages.{name}.processor.comfyui"
+        path = f"stages.{name}.processor.{processor.kind}"
         try:
-            find_workspace(spec.workspace)
+            if processor.comfyui is not None:
+                find_workspace(processor.comfyui.workspace)
         except ProcessorError as error:
             raise TopologyError(f"{path}.workspace", f"{error}; allowed: the folder that git cloned") from error
         try:
-            convert(change(read_workflow(spec.workflow), stage.processor.params))
+            workflow = convert(change(read_workflow(processor.target), processor.params))
+            if processor.comfystream is not None:
+                stream_prompt(workflow, 0)
         except ProcessorError as error:
             raise TopologyError(f"{path}.workflow", str(error)) from error
 

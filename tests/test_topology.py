@@ -287,6 +287,20 @@ def test_a_mistake_in_a_comfyui_section_is_found_without_its_engine(tmp_path, wo
         )
 
 
+@pytest.mark.parametrize(
+    ("workflow", "what"),
+    [
+        (INVERT.replace("LoadImage", "EmptyImage"), "ComfyStream refuses"),
+        (INVERT.replace("SaveImage", "Nothing"), "no node takes the result"),
+    ],
+)
+def test_a_mistake_in_a_comfystream_section_is_found_without_its_engine(tmp_path, workflow, what):
+    (tmp_path / "w.json").write_text(workflow)
+    section = {"workspace": str(tmp_path), "workflow": str(tmp_path / "w.json")}
+    with pytest.raises(TopologyFileError, match=rf"stages.inference.processor.comfystream.workflow: .*{what}"):
+        load_topology(ROOT / "configs/demo.yaml", {"stages.inference.processor": {"comfystream": section}})
+
+
 @pytest.mark.parametrize("processor", [{}, {"callable": "a:b", "comfyui": {"workspace": "a", "workflow": "b"}}])
 def test_a_processor_is_of_one_kind(processor):
     with pytest.raises(TopologyFileError, match=r"stages.inference.processor: exactly one of callable, comfyui"):
