@@ -183,7 +183,7 @@ class Keeper:
 
     def tell(self, stage: SupervisedStage, order: ToWorker) -> None:
         for life in stage.lives:
-            self._switchboard.send(life.identity, order)
+            self._switchboard.send(life.process.boot.identity, order)
 
     def tell_all(self, kind: type[Stage], order: ToWorker) -> None:
         for stage in self.of_kind(kind):
@@ -229,8 +229,7 @@ class Keeper:
         except OSError as error:
             self._could_not_start(stage, boot.spec.python if boot.spec else None, error)
             return
-        identity = _identity(stage.name, stage.incarnation)
-        life = Life(process, stats, identity, stage.incarnation, stage.generation, stands_in=stands_in)
+        life = Life(process, stats, stage.generation, stands_in=stands_in)
         stage.lives.append(life)
         if not stage.takes_turns:
             stage.active = life
@@ -251,8 +250,8 @@ class Keeper:
     def _bring_up_to_date(self, stage: SupervisedStage, life: Life) -> None:
         """While it loaded, the parameters may have changed."""
         spec = self._wiring.topology.stages[stage.name]
-        if not life.stands_in and life.process.spec != spec and isinstance(spec, Inference):
-            self._switchboard.send(life.identity, Update(UNASKED, spec.processor.params))
+        if not life.stands_in and life.process.boot.spec != spec and isinstance(spec, Inference):
+            self._switchboard.send(life.process.boot.identity, Update(UNASKED, spec.processor.params))
 
     def _take_turns(self, stage: SupervisedStage) -> None:
         """See that the best process that is ready has the links."""
@@ -266,7 +265,7 @@ class Keeper:
             self._announce("info", stage.name, "stands_down", pid=stage.active.process.pid)
             self._end(stage, stage.active)
         stage.active = best
-        self._switchboard.send(best.identity, Activate())
+        self._switchboard.send(best.process.boot.identity, Activate())
         self._announce("info", stage.name, "active", pid=best.process.pid, role=_role(best))
         if not best.stands_in:
             self._retire_older(stage, best)
@@ -388,11 +387,6 @@ class Keeper:
     def _ignore(self, fd: int) -> None:
         with contextlib.suppress(KeyError):
             self._poller.unregister(fd)
-
-
-def _identity(stage: str, incarnation: int) -> bytes:
-    """The address of a process on the switchboard."""
-    return f"{stage}#{incarnation}".encode()
 
 
 def _role(life: Life) -> str:

@@ -107,6 +107,11 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     excerpt: Excerpt | None = None
     """The part of a file that is shown; ingress begins to read where decoding it has to begin."""
 
+    @property
+    def identity(self) -> bytes:
+        """The process's address on the control socket."""
+        return f"{self.stage}#{self.incarnation}".encode()
+
 
 # ingress -> decode, and back
 

@@ -45,7 +45,7 @@ class ProcessorChanges:
         else:
             self._number += 1
             self._asked[self._number] = _Asked(sender, stage, stage.active, _shown(request.params))
-            self._switchboard.send(stage.active.identity, Update(self._number, request.params))
+            self._switchboard.send(stage.active.process.boot.identity, Update(self._number, request.params))
 
     def heard(self, message: Updated) -> None:
         """A processor has taken, or refused, new parameters."""
@@ -59,7 +59,7 @@ class ProcessorChanges:
             self._wiring.change_params(message.stage, message.params)
             for life in asked.stage.mains:
                 if life is not asked.life and life.ready:
-                    self._switchboard.send(life.identity, Update(UNASKED, message.params))
+                    self._switchboard.send(life.process.boot.identity, Update(UNASKED, message.params))
             self._announce("info", message.stage, "updated", params=asked.shown)
             self._answer(asked.sender, True, f"{message.stage}: changed {asked.shown}")
 

@@ -32,7 +32,7 @@ class StageProcess:
 
     def __init__(self, boot: WorkerBoot, worker: str, fds: list[int]) -> None:
         """Raises OSError when the interpreter cannot be started."""
-        self.spec = boot.spec
+        self.boot = boot
         self.last_lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         boot_fd = encode_boot(boot)
         python = (boot.spec.python if boot.spec else None) or sys.executable

@@ -15,24 +15,13 @@ STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FI
 
 
 class Life:
-    """One process of a stage; `identity` is its address. `stands_in`: it passes frames through while no real one is
-    there. `generation` says which version of the stage's part of the topology it was started with."""
+    """One process of a stage. `stands_in`: it passes frames through while no real one is there. `generation` says which
+    version of the stage's part of the topology it was started with."""
 
-    def __init__(
-        self,
-        process: StageProcess,
-        stats: StageStats,
-        identity: bytes,
-        incarnation: int,
-        generation: int = 0,
-        *,
-        stands_in: bool,
-    ) -> None:
+    def __init__(self, process: StageProcess, stats: StageStats, generation: int = 0, *, stands_in: bool) -> None:
         self.process = process
-        self.incarnation = incarnation
         self.generation = generation
         self.stats = stats
-        self.identity = identity
         self.stands_in = stands_in
         self.started = time.monotonic()
         self.ready = False
@@ -156,7 +145,7 @@ class SupervisedStage:
 
     def life(self, incarnation: int) -> Life | None:
         """The process with this number, if it lives."""
-        return next((life for life in self.lives if life.incarnation == incarnation), None)
+        return next((life for life in self.lives if life.process.boot.incarnation == incarnation), None)
 
     def next_backoff(self, now: float) -> float | None:
         """Seconds until the next start, or None when the budget is used up. Notes the death."""

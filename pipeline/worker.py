@@ -181,7 +181,7 @@ class Worker:
         """The control thread: one heartbeat per HEARTBEAT_MS at least, messages as they come."""
         line = self.zmq.socket(zmq.DEALER)
         line.set(zmq.LINGER, 1000)
-        line.set(zmq.IDENTITY, f"{self.boot.stage}#{self.boot.incarnation}".encode())
+        line.set(zmq.IDENTITY, self.boot.identity)
         line.connect(self.boot.control_endpoint)
         decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
         poller = zmq.Poller()

@@ -25,17 +25,11 @@ def make_stage(slab_fd):
 def live(stage, *, stands_in=False, ready=True):
     """A process of the stage, as far as the stage looks at it."""
     stage.incarnation += 1
-    process = SimpleNamespace(pid=stage.incarnation, usage=lambda: (1.5, 1000))
+    boot = SimpleNamespace(incarnation=stage.incarnation)
+    process = SimpleNamespace(pid=stage.incarnation, boot=boot, usage=lambda: (1.5, 1000))
     stats = stage.stats.seats[stage.free_seat()]
     stats.beat()
-    life = Life(
-        process,
-        stats,
-        f"{stage.name}#{stage.incarnation}".encode(),
-        stage.incarnation,
-        stage.generation,
-        stands_in=stands_in,
-    )
+    life = Life(process, stats, stage.generation, stands_in=stands_in)
     life.ready = ready
     stage.lives.append(life)
     return life

@@ -11,16 +11,12 @@ from pipeline.trickle.errors import AccessDenied, ChannelGone, SegmentRefused, T
 from pipeline.trickle.http1 import Headers, HttpConnection
 from pipeline.trickle.pool import ConnectionPool
 from pipeline.trickle.response import Reply
+from pipeline.trickle.statuses import BUSY_STATUSES, DENIED_STATUSES, STATUS_NO_SEGMENT
 from pipeline.trickle.target import Target
-
-BUSY_STATUSES = (429, 503)
-"""The server would take the request at another time."""
 
 BUSY_DELAYS_S = (0.0, 0.2, 1.0, 3.0)
 """The waits before each attempt at a request while the server is too busy for it."""
 
-_DENIED_STATUSES = (401, 403)
-_STATUS_NO_SEGMENT = 470
 # A server without /next takes the word for a number (400), or knows no such path for a GET (405).
 _NO_NEXT_STATUSES = (400, 405)
 # No server holds this segment, so a GET of it is answered 470 at once, and a 470 names the next sequence number.
@@ -62,7 +58,7 @@ class ChannelClient:
         latest = reply.number("lp-trickle-latest")
         if latest is None and text.isascii() and text.isdigit():
             latest = int(text)
-        if latest is None or reply.status not in (200, _STATUS_NO_SEGMENT):
+        if latest is None or reply.status not in (200, STATUS_NO_SEGMENT):
             raise self.refusal("GET", reply, text)
         return latest
 
@@ -109,7 +105,7 @@ class ChannelClient:
         """What a reply means that is not the wanted one. `text` is the server's own explanation."""
         kind: type[TrickleError] = SegmentRefused
         meaning = "refused"
-        if reply.status in _DENIED_STATUSES:
+        if reply.status in DENIED_STATUSES:
             kind, meaning = AccessDenied, "access denied"
         elif reply.status == 404 or "lp-trickle-closed" in reply.headers:
             kind, meaning = ChannelGone, "the channel is gone"
@@ -122,6 +118,6 @@ class ChannelClient:
             reply, text = await self.pool.call(method, self.target.join(*parts), headers)
             if reply.status not in BUSY_STATUSES:
                 break
-        if reply.status in (*BUSY_STATUSES, *_DENIED_STATUSES):
+        if reply.status in (*BUSY_STATUSES, *DENIED_STATUSES):
             raise self.refusal(method, reply, text)
         return reply, text

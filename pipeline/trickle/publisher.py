@@ -9,12 +9,13 @@ import ssl
 from types import TracebackType
 from typing import Self
 
-from pipeline.trickle.channel_client import BUSY_DELAYS_S, BUSY_STATUSES, ChannelClient
+from pipeline.trickle.channel_client import BUSY_DELAYS_S, ChannelClient
 from pipeline.trickle.errors import ChannelGone, TrickleConnectionError, TrickleError, TrickleTimeout
 from pipeline.trickle.http1 import CONNECT_TIMEOUT_S, HttpConnection
 from pipeline.trickle.pool import REPLY_TIMEOUT_S, ConnectionPool
 from pipeline.trickle.response import Reply
 from pipeline.trickle.segment_writer import SegmentWriter
+from pipeline.trickle.statuses import BUSY_STATUSES
 from pipeline.trickle.target import parse_url
 
 MAX_RETRY_BYTES = 8 * 1024 * 1024

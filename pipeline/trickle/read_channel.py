@@ -8,12 +8,9 @@ from pipeline.trickle.http1 import HttpConnection
 from pipeline.trickle.pool import REPLY_TIMEOUT_S, ConnectionPool
 from pipeline.trickle.response import Reply
 from pipeline.trickle.seen import Seen
+from pipeline.trickle.statuses import BUSY_STATUSES, DENIED_STATUSES
 from pipeline.trickle.target import Target
 
-BUSY_STATUS = 429
-STATUS_NO_SEGMENT = 470
-
-_DENIED_STATUSES = (401, 403)
 # The newest may have no byte yet, and may be the one in doubt.
 _KEPT = 3
 
@@ -34,7 +31,7 @@ class Answer:
     @property
     def may_pass(self) -> bool:
         """Whether the server may answer otherwise soon."""
-        return self.reply.status >= 500 or self.reply.status == BUSY_STATUS
+        return self.reply.status >= 500 or self.reply.status in BUSY_STATUSES
 
 
 class ReadChannel:
@@ -108,7 +105,7 @@ class ReadChannel:
             answer.connection.close()
 
     def refusal(self, seq: int, answer: Answer) -> TrickleError:
-        kind = AccessDenied if answer.reply.status in _DENIED_STATUSES else SegmentRefused
+        kind = AccessDenied if answer.reply.status in DENIED_STATUSES else SegmentRefused
         return kind(f"GET {self.url(seq)}: status {answer.reply.status} {answer.text}".rstrip())
 
     def lost(self, seq: int, reason: str) -> TrickleConnectionError:

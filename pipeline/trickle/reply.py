@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 
-STATUS_NO_SEGMENT = 470
+from pipeline.trickle.statuses import STATUS_NO_SEGMENT
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from pipeline.trickle.channel_client import BUSY_STATUSES, ChannelClient
+from pipeline.trickle.channel_client import ChannelClient
 from pipeline.trickle.errors import AccessDenied, TrickleConnectionError, TrickleError, TrickleTimeout
 from pipeline.trickle.http1 import Buffer, HttpConnection
 from pipeline.trickle.response import Reply
+from pipeline.trickle.statuses import BUSY_STATUSES
 
 RETRY_DELAYS_S = (0.0, 0.2, 1.0)
 """The waits before each attempt to send a segment again."""

@@ -22,8 +22,9 @@ from pipeline.trickle.handshake import Handshakes
 from pipeline.trickle.intake import Intake
 from pipeline.trickle.limits import over
 from pipeline.trickle.origins import Origins
-from pipeline.trickle.reply import CONTINUE, STATUS_NO_SEGMENT, Refusal
+from pipeline.trickle.reply import CONTINUE, Refusal
 from pipeline.trickle.request import NOT_FOUND, Request
+from pipeline.trickle.statuses import STATUS_NO_SEGMENT
 from pipeline.trickle.tokens import Tokens
 
 MAX_SEQ = 2**63 - 2

@@ -12,9 +12,10 @@ from typing import Self
 from pipeline.trickle.errors import ChannelGone, TrickleConnectionError, TrickleTimeout
 from pipeline.trickle.http1 import CONNECT_TIMEOUT_S
 from pipeline.trickle.pool import ConnectionPool
-from pipeline.trickle.read_channel import STATUS_NO_SEGMENT, Answer, ReadChannel
+from pipeline.trickle.read_channel import Answer, ReadChannel
 from pipeline.trickle.retries import MAX_RETRIES, Patience, Retries
 from pipeline.trickle.segment_reader import SegmentReader
+from pipeline.trickle.statuses import STATUS_NO_SEGMENT
 from pipeline.trickle.target import parse_url
 
 # How long a server may claim to be behind the wanted segment before we believe that the channel began anew.

@@ -35,3 +35,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quiet_probe():
+    from tests.comfyui.probe import Probe  # Here: it needs torch, and this file is read where there may be none.
+
+    Probe.runs.clear()
+    yield
+    Probe.failure = None

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from typing import ClassVar
 
 import pytest
 import torch
@@ -11,24 +10,9 @@ from pipeline.processors.comfyui.answers import NodeError
 from pipeline.processors.comfyui.processor import ComfyUIProcessor
 from pipeline.processors.comfyui.workflow import WorkflowError
 from pipeline.processors.errors import ProcessorError
-from pipeline.processors.protocol import FrameIdentity
 from pipeline.topology_sections import ComfyUI
+from tests.comfyui.probe import BLEND, CPU, INVERT, SIZE, Probe, node, picture, run
 
-CPU = torch.device("cpu")
-SIZE = 32
-
-
-def node(kind, **inputs):
-    return {"class_type": kind, "inputs": inputs}
-
-
-INVERT = {"1": node("LoadImage"), "2": node("ImageInvert", image=["1", 0]), "3": node("PreviewImage", images=["2", 0])}
-BLEND = {
-    "1": node("LoadImage"),
-    "2": node("ImageInvert", image=["1", 0]),
-    "3": node("ImageBlend", image1=["1", 0], image2=["2", 0], blend_factor=0.25, blend_mode="normal"),
-    "4": node("SaveImage", images=["3", 0], filename_prefix="x"),
-}
 PAINT = {
     "3": node(
         "KSampler",
@@ -50,27 +34,6 @@ PAINT = {
 }
 
 
-class Probe:
-    """A node of the tests': passes a picture on, counts, and does as it is told."""
-
-    RETURN_TYPES = ("IMAGE", "STRING")
-    FUNCTION = "run"
-    CATEGORY = "tests"
-    runs: ClassVar[list[str]] = []
-    failure: ClassVar[Exception | None] = None
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"name": ("STRING", {})}, "optional": {"image": ("IMAGE",)}}
-
-    def run(self, name, image=None):
-        Probe.runs.append(name)
-        if Probe.failure is not None:
-            raise Probe.failure
-        picture = image if image is not None else torch.full((1, SIZE, SIZE, 3), 0.5)
-        return picture, f"{name}: {float(picture.mean()):.2f}"
-
-
 @pytest.fixture(scope="module")
 def processor(workspace, models, tmp_path_factory):
     """One for all: the engine is a process's own. Each test sets its workflow."""
@@ -82,22 +45,6 @@ def processor(workspace, models, tmp_path_factory):
     made.warm_up(SIZE, SIZE)
     yield made
     made.close()
-
-
-@pytest.fixture(autouse=True)
-def quiet_probe():
-    Probe.runs.clear()
-    yield
-    Probe.failure = None
-
-
-def picture(seed, size=SIZE):
-    return torch.rand((1, size, size, 3), generator=torch.Generator().manual_seed(seed))
-
-
-def run(processor, image, seq=0):
-    with torch.inference_mode():
-        return processor.process(image, FrameIdentity("main", 0, seq, 3000 * seq))
 
 
 def test_every_frame_is_its_own_and_the_first_one_is_not_the_warm_ups(processor):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.media.file_source import TsFileSource
-from pipeline.trickle import TrickleSubscriber
+from pipeline.trickle import TricklePublisher, TrickleSubscriber
 from pipeline.trickle.server import RunningServer, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +91,23 @@ def write_media_segments(source: Path, folder: Path) -> list[Path]:
         with paths[-1].open("ab") as file:
             file.write(chunk.data)
     return paths
+
+
+async def check_that_it_reads_what_we_publish(script: str, url: str, folder: Path) -> None:
+    """`script` is given the channel and `folder`; it puts each segment into a file there and prints its number."""
+    async with peer(script, url, folder) as subscriber:
+        async with TricklePublisher(url) as publisher:
+            for seq, file in enumerate(write_random_segments(folder)):
+                data = file.read_bytes()
+                async with await publisher.next() as segment:
+                    for offset in range(0, len(data), PIECE_BYTES):
+                        await segment.write(data[offset : offset + PIECE_BYTES])
+                # It waits for what it was told of, so that a window of five segments is never left behind.
+                assert await subscriber.line() == f"{seq:04}"
+                assert (folder / f"{seq:04}").read_bytes() == data
+
+        assert await subscriber.line() == ""
+        assert await subscriber.end() == 0
 
 
 async def record(url: str, path: Path) -> None:

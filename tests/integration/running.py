@@ -96,6 +96,18 @@ class RunningPipeline:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def update(self, params: str, stage: str = "inference", *options: str) -> tuple[int, str]:
+        """`launcher.py update`: its exit code, and what it said."""
+        done = subprocess.run(
+            [sys.executable, "launcher.py", "update", stage, params, self.name, *options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
     def end(self) -> int:
         """Wait for the launcher to end by itself and return its exit code."""
         code = self.process.wait(PATIENCE_S)

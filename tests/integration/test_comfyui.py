@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,10 +54,10 @@ def test_a_workflow_changes_while_frames_flow_and_stays_changed_when_its_process
     pipeline = launch_with(launch, source, workflow)
     pipeline.wait_for("first_frame")
 
-    code, said = update(pipeline, '{nodes: {"3": {inputs: {blend_factor: 7}}}}')
+    code, said = pipeline.update('{nodes: {"3": {inputs: {blend_factor: 7}}}}')
     assert (code, said.count("\n")) == (2, 1)
     assert "node 3 (ImageBlend): input blend_factor: Value 7.0 bigger than max of 1.0; allowed: FLOAT, min 0.0" in said
-    assert update(pipeline, '{nodes: {"3": {inputs: {blend_factor: 1.0}}}}')[0] == 0
+    assert pipeline.update('{nodes: {"3": {inputs: {blend_factor: 1.0}}}}')[0] == 0
     os.kill(pipeline.pid_of("inference"), signal.SIGKILL)
 
     assert pipeline.end() == 0, pipeline.log
@@ -84,15 +82,3 @@ def test_a_workflow_that_the_engine_refuses_ends_the_run_with_node_and_key(
 
     assert "stages.inference.processor.comfyui: node 2: no class 'ImageInvrt'; near it: ImageInvert" in pipeline.log
     assert "Traceback" not in pipeline.log
-
-
-def update(pipeline: RunningPipeline, params: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "launcher.py", "update", "inference", params, pipeline.name],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout

@@ -11,13 +11,14 @@ from pipeline.live_publisher import publish_live
 from pipeline.media.pattern import write_pattern
 from pipeline.media.verify import verify_recording
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
-from pipeline.trickle import TricklePublisher, TrickleSubscriber
+from pipeline.trickle import TrickleSubscriber
 from pipeline.trickle.server import RunningServer
 from tests.integration.peers import (
     CHANNEL,
     PIECE_BYTES,
     RESULT,
     SEGMENTS,
+    check_that_it_reads_what_we_publish,
     peer,
     record,
     relay_with_channels,
@@ -106,19 +107,7 @@ async def test_what_the_sdk_publishes_our_subscriber_reads_segment_by_segment_to
 
 
 async def test_what_our_publisher_writes_the_sdk_reads_segment_by_segment_to_the_end(url: str, tmp_path: Path) -> None:
-    async with peer(SUBSCRIBE, url, tmp_path) as subscriber:
-        async with TricklePublisher(url) as publisher:
-            for seq, file in enumerate(write_random_segments(tmp_path)):
-                data = file.read_bytes()
-                async with await publisher.next() as segment:
-                    for offset in range(0, len(data), PIECE_BYTES):
-                        await segment.write(data[offset : offset + PIECE_BYTES])
-                # It waits for what it was told of, so that a window of five segments is never left behind.
-                assert await subscriber.line() == f"{seq:04}"
-                assert (tmp_path / f"{seq:04}").read_bytes() == data
-
-        assert await subscriber.line() == ""
-        assert await subscriber.end() == 0
+    await check_that_it_reads_what_we_publish(SUBSCRIBE, url, tmp_path)
 
 
 async def test_the_sdk_decodes_what_we_play_live_and_we_read_what_it_encodes(

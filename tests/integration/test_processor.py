@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,10 +79,10 @@ def test_parameters_change_while_frames_flow_for_this_process_and_all_that_come(
     )
     pipeline.wait_for("text stage=inference seq=.* text=one")
 
-    assert update(pipeline, "{word: two}") == (0, 'inference: changed {"word":"two"}\n')
+    assert pipeline.update("{word: two}") == (0, 'inference: changed {"word":"two"}\n')
     pipeline.wait_for("text stage=inference seq=.* text=two")
 
-    code, said = update(pipeline, "{wort: three}")
+    code, said = pipeline.update("{wort: three}")
     assert code == 2
     assert "unexpected keyword argument 'wort'; parameters that it takes: word" in said
 
@@ -109,7 +108,7 @@ def test_a_change_that_makes_no_sense_is_one_line(launch: Launch) -> None:
         ("inference", "{word: [}", "no YAML or JSON"),
         ("inference", "@no-such-file", "no-such-file"),
     ):
-        code, output = update(pipeline, params, stage)
+        code, output = pipeline.update(params, stage)
         assert (code, output.count("\n")) == (2, 1), output
         assert said in output
     pipeline.signal(signal.SIGINT)
@@ -143,10 +142,10 @@ def test_a_process_with_other_parameters_is_loaded_beside_the_one_at_work_and_ta
     pipeline = launch(long_source, stages__inference__processor={"callable": f"{OPS}:says", "params": {"word": "one"}})
     pipeline.wait_for("text stage=inference seq=.* text=one")
 
-    code, said = update(pipeline, "{wort: three}", "inference", "--renew")
+    code, said = pipeline.update("{wort: three}", "inference", "--renew")
     assert code == 2
     assert "unexpected keyword argument 'wort'" in said
-    assert update(pipeline, "{word: two}", "inference", "--renew") == (0, 'inference: changed to {"word":"two"}\n')
+    assert pipeline.update("{word: two}", "inference", "--renew") == (0, 'inference: changed to {"word":"two"}\n')
     pipeline.wait_for("text stage=inference seq=.* text=two")
     pipeline.signal(signal.SIGINT)
 
@@ -157,15 +156,3 @@ def test_a_process_with_other_parameters_is_loaded_beside_the_one_at_work_and_ta
     words = [match for line in pipeline.lines if (match := re.search("text=(one|two)", line))]
     assert [word[1] for word in words] == sorted(word[1] for word in words), "first the old one, then the new"
     assert pipeline.summary().stages[4].restarts == 0
-
-
-def update(pipeline: RunningPipeline, params: str, stage: str = "inference", *options: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "launcher.py", "update", stage, params, pipeline.name, *options],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout

@@ -19,6 +19,7 @@ from tests.integration.peers import (
     PIECE_BYTES,
     RESULT,
     SEGMENTS,
+    check_that_it_reads_what_we_publish,
     peer,
     record,
     relay_with_channels,
@@ -134,19 +135,7 @@ async def test_what_pytrickle_publishes_our_subscriber_reads_segment_by_segment(
 async def test_what_our_publisher_writes_pytrickle_reads_segment_by_segment_to_the_end(
     url: str, tmp_path: Path
 ) -> None:
-    async with peer(SUBSCRIBE, url, tmp_path) as subscriber:
-        async with TricklePublisher(url) as publisher:
-            for seq, file in enumerate(write_random_segments(tmp_path)):
-                data = file.read_bytes()
-                async with await publisher.next() as segment:
-                    for offset in range(0, len(data), PIECE_BYTES):
-                        await segment.write(data[offset : offset + PIECE_BYTES])
-                # It waits for what it was told of, so that a window of five segments is never left behind.
-                assert await subscriber.line() == f"{seq:04}"
-                assert (tmp_path / f"{seq:04}").read_bytes() == data
-
-        assert await subscriber.line() == ""
-        assert await subscriber.end() == 0
+    await check_that_it_reads_what_we_publish(SUBSCRIBE, url, tmp_path)
 
 
 async def test_its_stream_processor_works_from_one_channel_of_our_relay_to_another(

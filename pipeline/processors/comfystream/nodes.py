@@ -3,11 +3,12 @@ what is not fetched in time, and hand results to an asyncio queue from another t
 
 import queue
 import time
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from pipeline.processors.comfystream.prompt import LOAD, SAVE, SAVE_TEXT
+from pipeline.processors.comfyui.nodes import mask_for, picture_output, text_output
 
 _STRAY_SECONDS = 0.005
 """How long a workflow that is not the one in force rests before it ends, so that it does not spin."""
@@ -63,8 +64,7 @@ class Junction:
         if frame is None:
             return None
         self._under_way, image = frame
-        if self._mask is None or self._mask.shape[1:] != image.shape[1:3] or self._mask.device != image.device:
-            self._mask = torch.zeros(image.shape[:3], device=image.device)
+        self._mask = mask_for(image, self._mask)
         return image, self._mask
 
     def give(self, image: torch.Tensor | None = None, text: str | None = None) -> None:
@@ -100,40 +100,18 @@ def make_nodes(junction: Junction, blocker: type) -> dict[str, type]:
         def give(self, workflow: int = 0) -> tuple[Any, Any]:
             return junction.take(workflow) or (blocker(None), blocker(None))
 
-    class LivepipeSaveTensor:
-        RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
-        FUNCTION = "take"
-        CATEGORY = "livepipe"
-        OUTPUT_NODE = True
+    save = _in_each_run(picture_output(lambda images: junction.give(image=images)))
+    save_text = _in_each_run(text_output(lambda text: junction.give(text=text)))
+    return {LOAD: LivepipeLoadTensor, SAVE: save, SAVE_TEXT: save_text}
 
-        @classmethod
-        def INPUT_TYPES(cls) -> dict[str, Any]:
-            return {"required": {"images": ("IMAGE",)}}
 
-        @classmethod
-        def IS_CHANGED(cls, **_: Any) -> float:
-            return float("nan")  # Each run gives its picture, even where no node behind the frame's made it.
+def _in_each_run(output: type) -> type:
+    """The same output for an engine that keeps what did not change: each run gives its picture, even where no node
+    behind the frame's made it."""
 
-        def take(self, images: torch.Tensor) -> dict[str, Any]:
-            junction.give(image=images)
-            return {}
-
-    class LivepipeSaveTextTensor:
-        RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
-        FUNCTION = "take"
-        CATEGORY = "livepipe"
-        OUTPUT_NODE = True
-
-        @classmethod
-        def INPUT_TYPES(cls) -> dict[str, Any]:
-            return {"required": {"text": ("STRING", {"forceInput": True})}}
-
+    class LivepipeSave(output):
         @classmethod
         def IS_CHANGED(cls, **_: Any) -> float:
-            return float("nan")
+            return float("nan")  # Equal to nothing.
 
-        def take(self, text: str) -> dict[str, Any]:
-            junction.give(text=str(text))
-            return {}
-
-    return {LOAD: LivepipeLoadTensor, SAVE: LivepipeSaveTensor, SAVE_TEXT: LivepipeSaveTextTensor}
+    return LivepipeSave

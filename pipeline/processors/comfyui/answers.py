@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.processors.comfyui.workflow import OUTPUT, Prompt, WorkflowError
+from pipeline.processors.comfyui.workflow import OUTPUT, Prompt, WorkflowError, is_link
 
 _SHOWN_CHOICES = 20
 
@@ -59,7 +59,7 @@ def _unknown_classes(prompt: Prompt, classes: Mapping[str, type]) -> Iterator[st
 def _bad_links(prompt: Prompt, classes: Mapping[str, type]) -> Iterator[str]:
     for key, node in prompt.items():
         for name, value in node["inputs"].items():
-            if not (isinstance(value, list) and len(value) == 2):
+            if not is_link(value):
                 continue
             source = str(value[0])
             given = getattr(classes[prompt[source]["class_type"]], "RETURN_TYPES", ())

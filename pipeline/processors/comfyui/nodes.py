@@ -1,5 +1,6 @@
 """The nodes that join a workflow to the stream. They are put into the engine's map of classes, and are never saved."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -23,8 +24,7 @@ class Junction:
         self.runs += 1
         self.image, self.result = image, None
         self.texts.clear()
-        if self.mask is None or self.mask.shape[1:] != image.shape[1:3] or self.mask.device != image.device:
-            self.mask = torch.zeros(image.shape[:3], device=image.device)
+        self.mask = mask_for(image, self.mask)
 
 
 def make_nodes(junction: Junction) -> dict[str, type]:
@@ -46,32 +46,51 @@ def make_nodes(junction: Junction) -> dict[str, type]:
         def give(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
             return junction.image, junction.mask
 
-    class LivepipeOutput:
-        RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
-        FUNCTION = "take"
-        CATEGORY = "livepipe"
-        OUTPUT_NODE = True
+    def take(images: torch.Tensor) -> None:
+        junction.result = images
 
+    return {INPUT: LivepipeInput, OUTPUT: picture_output(take), TEXT_OUTPUT: text_output(junction.texts.append)}
+
+
+def mask_for(image: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+    """The mask of a picture without one, float32 (1, height, width), all 0: `before` itself if it fits."""
+    if before is None or before.shape[1:] != image.shape[1:3] or before.device != image.device:
+        return torch.zeros(image.shape[:3], device=image.device)
+    return before
+
+
+def picture_output(give: Callable[[torch.Tensor], None]) -> type:
+    """The class of a node that hands its pictures to `give`."""
+
+    class LivepipeOutput(_Output):
         @classmethod
         def INPUT_TYPES(cls) -> dict[str, Any]:
             return {"required": {"images": ("IMAGE",)}}
 
         def take(self, images: torch.Tensor) -> dict[str, Any]:
-            junction.result = images
+            give(images)
             return {}
 
-    class LivepipeTextOutput:
-        RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
-        FUNCTION = "take"
-        CATEGORY = "livepipe"
-        OUTPUT_NODE = True
+    return LivepipeOutput
 
+
+def text_output(give: Callable[[str], None]) -> type:
+    """The class of a node that hands its text to `give`."""
+
+    class LivepipeTextOutput(_Output):
         @classmethod
         def INPUT_TYPES(cls) -> dict[str, Any]:
             return {"required": {"text": ("STRING", {"forceInput": True})}}
 
         def take(self, text: str) -> dict[str, Any]:
-            junction.texts.append(str(text))
+            give(str(text))
             return {}
 
-    return {INPUT: LivepipeInput, OUTPUT: LivepipeOutput, TEXT_OUTPUT: LivepipeTextOutput}
+    return LivepipeTextOutput
+
+
+class _Output:
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
+    FUNCTION = "take"
+    CATEGORY = "livepipe"
+    OUTPUT_NODE = True

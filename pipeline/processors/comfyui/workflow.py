@@ -161,7 +161,7 @@ def _change_node(prompt: Prompt, key: str, node: Any) -> None:
 
 def _complete(prompt: Prompt) -> Prompt:
     """The same with an output, if it ends in one sampler of one checkpoint."""
-    used = {str(value[0]) for node in prompt.values() for value in node["inputs"].values() if _is_link(value)}
+    used = {str(value[0]) for node in prompt.values() for value in node["inputs"].values() if is_link(value)}
     last = [key for key in _of_class(prompt, _SAMPLERS) if key not in used]
     if len(last) != 1 or _of_class(prompt, _PICTURE_OUTPUTS):
         return prompt
@@ -172,13 +172,13 @@ def _complete(prompt: Prompt) -> Prompt:
             output = {"class_type": "PreviewImage", "inputs": {"images": ["decoded", 0]}}
             return {**prompt, "decoded": decode, "shown": output}
         link = prompt[source]["inputs"].get("model")
-        if not _is_link(link):
+        if not is_link(link):
             break
         source = str(link[0])
     return prompt
 
 
-def _is_link(value: Any) -> bool:
+def is_link(value: Any) -> bool:
     """Whether an input's value is another node's output: [id, number]."""
     return isinstance(value, list) and len(value) == 2
 
@@ -202,7 +202,7 @@ def _picture_input(prompt: Prompt) -> str | None:
 def _check_links(prompt: Prompt) -> None:
     for key, node in prompt.items():
         for name, value in node["inputs"].items():
-            if _is_link(value) and str(value[0]) not in prompt:
+            if is_link(value) and str(value[0]) not in prompt:
                 raise WorkflowError(f"node {_name(prompt, key)}: input {name}: there is no node {value[0]}")
 
 
