@@ -104,19 +104,21 @@ class LinkWriter:
         width: int | None = None,
         height: int | None = None,
         verdict: Outcome = Outcome.DELIVERED,
+        part: int = 0,
         wait_seconds: float | None = None,
     ) -> Slot | None:
         """A FREE slot, now FILLING with frame (epoch, seq). Waits for one, `wait_seconds` at most.
 
         `width` and `height` are the picture's, by default those of the largest that the link holds; 0: the frame has no
-        picture of its own. `verdict` is as what it is to be counted once it was shown. None when there is none in that
+        picture of its own. `verdict` is as what it is to be counted once it was shown; `part` tells several pictures of
+        one frame apart, see ProducerTable.begin. None when there is none in that
         time, or when the worker was woken: call `acquire` again to go on waiting, or `drop` to give the frame up.
         """
         slot = self.table.free_slot() or self._wait_for_slot(wait_seconds)
         if slot is not None:
             if width is None or height is None:
                 width, height = self.boot.format.width, self.boot.format.height
-            self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner, width, height, verdict)
+            self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner, width, height, verdict, part)
         return slot
 
     def publish(self, slot: Slot) -> None:
@@ -159,7 +161,7 @@ class BlockReader:
         self._owner = owner
         self._bell = BellListener(boot.ready_fd)
         self._credit = boot.free_fd
-        self._next_seq = NO_SEQ  # 1 + the number taken last: numbers rise, so nothing can come before it
+        self._next = NO_SEQ  # what follows the picture taken last: orders rise, so nothing can come before it
 
     def take(self, wait_seconds: float | None = None) -> Slot | None:
         """The oldest READY frame, now IN_USE. Waits for one, `wait_seconds` at most.
@@ -168,13 +170,13 @@ class BlockReader:
         """
         deadline = _deadline(wait_seconds)
         woken = False
-        while (slot := self.table.oldest(self._next_seq)) is None:
+        while (slot := self.table.oldest(self._next)) is None:
             remaining = _remaining(deadline)
             if woken or remaining == 0:
                 return None
             woken = self._bell.wait(remaining)
         self.table.take(slot, self._owner)
-        self._next_seq = slot.seq + 1
+        self._next = self.table.order_after(slot)
         return slot
 
     @property

@@ -37,9 +37,14 @@ MAX_ATTEMPTS = 2
 
 NO_SEQ = -1
 
+PART_BITS = 4
+MAX_PARTS = 1 << PART_BITS
+"""Pictures that one frame may become."""
+
 
 class Outcome(IntEnum):
-    """What became of a frame on a link. RETRY is no drop: the frame is still held by the link before this one."""
+    """What became of a frame on a link. RETRY is no drop: the frame is still held by the link before this one. Nor is
+    ADDED: a picture that a processor made besides the frame's own, whatever became of it."""
 
     DELIVERED = 0
     LATE = 1
@@ -51,10 +56,11 @@ class Outcome(IntEnum):
     SHUTDOWN = 7
     RETRY = 8
     WITHHELD = 9
+    ADDED = 10
 
     @property
     def is_drop(self) -> bool:
-        return self not in (Outcome.DELIVERED, Outcome.RETRY)
+        return self not in (Outcome.DELIVERED, Outcome.RETRY, Outcome.ADDED)
 
 
 # Header, in words. Each party has cache lines of its own.
@@ -78,7 +84,7 @@ _now_ns = time.monotonic_ns
 
 # One record, in words: two cache lines. The state word is the first, so its index is the record's own.
 _STATE = 0
-_SEQ = 1
+_ORDER = 1  # the sequence number, and in the low PART_BITS which picture of that frame it is
 _PTS = 2
 _EPOCH = 3
 _ATTEMPTS = 4
@@ -127,7 +133,12 @@ class Slot:
 
     @property
     def seq(self) -> int:
-        return int(self._words[self._base + _SEQ])
+        return int(self._words[self._base + _ORDER]) >> PART_BITS
+
+    @property
+    def order(self) -> int:
+        """Rises from picture to picture, with `seq` and among the pictures that one frame became."""
+        return int(self._words[self._base + _ORDER])
 
     @property
     def pts(self) -> int:
@@ -157,7 +168,7 @@ class Slot:
     @property
     def verdict(self) -> Outcome:
         """As what the producer wants the frame to be counted once it was shown: DELIVERED, but for one that stands in
-        for a frame which it could not process."""
+        for a frame which it could not process. One that was ADDED is counted as that, whatever becomes of it."""
         return Outcome(self._words[self._base + _VERDICT])
 
     @property
@@ -202,7 +213,7 @@ class SlotTable:
 
     @property
     def published(self) -> int:
-        """1 + the highest sequence number that was ever published, 0 before the first."""
+        """1 + the highest sequence number of which the frame's own picture was published, 0 before the first."""
         return int(self._words[_PUBLISHED])
 
     @property
@@ -218,6 +229,10 @@ class SlotTable:
         """Slots that are not FREE."""
         return sum(slot.state != FREE for slot in self.slots)
 
+    def added_in_flight(self) -> int:
+        """Those of them whose picture is one that was ADDED."""
+        return sum(slot.state != FREE and slot.verdict is Outcome.ADDED for slot in self.slots)
+
     def ready(self) -> list[Slot]:
         """READY slots, oldest first; complete up to the newest of them.
 
@@ -230,38 +245,38 @@ class SlotTable:
         if newest == NO_SEQ:
             return []
         words = self._words
-        ready = [slot for slot in self.slots if words[slot._base] & STATE_MASK == READY and slot.seq <= newest]
+        ready = [slot for slot in self.slots if words[slot._base] & STATE_MASK == READY and slot.order <= newest]
         if len(ready) > 1:
-            ready.sort(key=_seq_of)
+            ready.sort(key=_order_of)
         return ready
 
     def oldest(self, expected: int = NO_SEQ) -> Slot | None:
-        """The first of `ready`, None when there is none. Exact for the same reason. `expected` is a number before which
+        """The first of `ready`, None when there is none. Exact for the same reason. `expected` is an order before which
         the caller knows that nothing can come: found in the first pass, it needs no second."""
         oldest, found = NO_SEQ, None
         words = self._words
         for slot in self.slots:
             base = slot._base
             if words[base] & STATE_MASK == READY:
-                seq = words[base + _SEQ]
-                if seq == expected:
+                order = words[base + _ORDER]
+                if order == expected:
                     return slot
-                if seq > oldest:
-                    oldest = seq
+                if order > oldest:
+                    oldest = order
         if oldest == NO_SEQ:
             return None
         for slot in self.slots:
             base = slot._base
-            if words[base] & STATE_MASK == READY and words[base + _SEQ] <= oldest:
-                oldest, found = words[base + _SEQ], slot
+            if words[base] & STATE_MASK == READY and words[base + _ORDER] <= oldest:
+                oldest, found = words[base + _ORDER], slot
         return found
 
     def _newest_ready(self) -> int:
         words, newest = self._words, NO_SEQ
         for slot in self.slots:
             base = slot._base
-            if words[base] & STATE_MASK == READY and words[base + _SEQ] > newest:
-                newest = words[base + _SEQ]
+            if words[base] & STATE_MASK == READY and words[base + _ORDER] > newest:
+                newest = words[base + _ORDER]
         return newest
 
     def dropped_before_slot(self) -> int:
@@ -305,12 +320,14 @@ class ProducerTable(SlotTable):
         width: int = 0,
         height: int = 0,
         verdict: Outcome = Outcome.DELIVERED,
+        part: int = 0,
     ) -> None:
-        """FREE -> FILLING. Counts the frame as begun."""
+        """FREE -> FILLING. Counts the frame as begun. Of several pictures of a frame each has its `part`, which rises;
+        the frame's own is the last, the others are ADDED."""
         words, base = self._words, slot._base
         words[base] = (words[base] | STATE_MASK) + 1 | FILLING  # the next generation
         words[base + _HELD_NS] = _now_ns()
-        words[base + _SEQ] = seq
+        words[base + _ORDER] = seq << PART_BITS | part
         words[base + _PTS] = pts
         words[base + _EPOCH] = epoch
         words[base + _ATTEMPTS] = 0
@@ -327,7 +344,8 @@ class ProducerTable(SlotTable):
         words[base + _READY_NS] = now_ns
         words[base] = words[base] & GENERATION_MASK | READY
         words[_LAST_PTS] = words[base + _PTS]
-        words[_PUBLISHED] = words[base + _SEQ] + 1
+        if words[base + _VERDICT] != Outcome.ADDED:
+            words[_PUBLISHED] = (words[base + _ORDER] >> PART_BITS) + 1
 
     def drop(self, outcome: Outcome) -> None:
         """Count a frame that gets no slot. Uses up its sequence number."""
@@ -355,6 +373,13 @@ class ConsumerTable(SlotTable):
         words[base + _HELD_NS] = _now_ns()
         words[base] = words[base] & GENERATION_MASK | IN_USE
 
+    def order_after(self, slot: Slot) -> int:
+        """The lowest order that a picture after this one can have."""
+        words, base = self._words, slot._base
+        if words[base + _VERDICT] == Outcome.ADDED:
+            return int(words[base + _ORDER]) + 1
+        return ((words[base + _ORDER] >> PART_BITS) + 1) << PART_BITS
+
     def commit(self, slot: Slot) -> None:
         """Say that something which cannot be undone is about to happen to the frame (its bytes leave the process).
 
@@ -365,6 +390,8 @@ class ConsumerTable(SlotTable):
     def finish(self, slot: Slot, outcome: Outcome) -> None:
         """IN_USE -> FREE, counted as `outcome`. See the module's text for the order of the stores."""
         words, base = self._words, slot._base
+        if words[base + _VERDICT] == Outcome.ADDED:
+            outcome = Outcome.ADDED
         count = _CONSUMER_COUNTS + outcome
         before = words[count]
         words[_JOURNAL_KEY] = 0
@@ -382,14 +409,18 @@ class SupervisorTable(SlotTable):
         """FILLING -> FREE, counted as `outcome`: CRASH for a producer that numbers frames, RETRY for one that still
         holds the frame on the link before. Returns the number of slots. A second call finds nothing."""
         words = self._words
-        published = [slot for slot in self.slots if slot.state != FILLING and slot.generation]
-        newest = max(published, key=_seq_of, default=None)
+        published = [
+            slot
+            for slot in self.slots
+            if slot.state != FILLING and slot.generation and slot.verdict is not Outcome.ADDED
+        ]
+        newest = max(published, key=_order_of, default=None)
         if newest is not None and newest.seq >= self.published:
             words[_LAST_PTS] = newest.pts  # Died between READY and the note of it.
             words[_PUBLISHED] = newest.seq + 1
         reclaimed = 0
         for slot in self._in_state(FILLING):
-            words[slot._base + _SEQ] = NO_SEQ
+            words[slot._base + _ORDER] = NO_SEQ
             self._free(slot, outcome)
             reclaimed += 1
         return reclaimed
@@ -450,12 +481,14 @@ class SupervisorTable(SlotTable):
 
     def _free(self, slot: Slot, outcome: Outcome) -> None:
         words = self._words
+        if words[slot._base + _VERDICT] == Outcome.ADDED:
+            outcome = Outcome.ADDED
         words[_SUPERVISOR_COUNTS + outcome] += 1
         words[slot._base + _STATE] = slot.generation << STATE_BITS | FREE
 
 
-def _seq_of(slot: Slot) -> int:
-    return slot.seq
+def _order_of(slot: Slot) -> int:
+    return slot.order
 
 
 def _journal_key(slot: Slot) -> int:
