@@ -84,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     restart = commands.add_parser("restart", help="start a stage of a running pipeline again, with a fresh budget")
     restart.add_argument("stage", metavar="STAGE")
     restart.set_defaults(command=_restart)
-    update = commands.add_parser("update", help="change parameters of a running pipeline's processor")
+    update = commands.add_parser(
+        "update", help="change parameters of a running processor, or the size of decode's pictures"
+    )
     update.add_argument("stage", metavar="STAGE")
     update.add_argument("params", metavar="PARAMS", help="YAML or JSON, such as '{levels: 3}', or @FILE")
     update.add_argument(

@@ -142,6 +142,7 @@ def frame_text(status: Status) -> Text:
     dropped = ", ".join(f"{reason} {count}" for reason, count in frames.dropped.items()) or "none"
     p50, p95 = status.end_to_end_ms
     repeated = f", {status.repeated} pictures repeated" if status.repeated else ""
+    repeated += f", {status.added} added" if status.added else ""
     before = {
         "skipped (damaged, or before the first key picture)": sum(stage.skipped for stage in status.stages),
         "capped (max_fps)": sum(stage.capped for stage in status.stages),

@@ -101,6 +101,9 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     input: LinkBoot | None = None
     output: LinkBoot | None = None
     audio_endpoint: str | None = None
+    """Where egress listens for sound and text."""
+    samples_endpoint: str | None = None
+    """Where inference listens for decoded sound, if its processor takes it."""
     keep_alive: float = 0.0
     live: bool = False
     """Whether the output follows the clock: then late frames are dropped, which else are waited for."""
@@ -147,7 +150,7 @@ EncodedDown = EncodedBytes | EncodedEnd
 EncodedUp = EncodedAttach | EncodedConsumed
 
 
-# decode -> egress
+# decode -> egress; decode -> inference -> egress where the processor takes the sound
 
 
 class AudioFormat(msgspec.Struct, array_like=True, frozen=True, tag="format"):
@@ -164,7 +167,28 @@ class AudioPacket(msgspec.Struct, array_like=True, frozen=True, tag="packet"):
     data: bytes
 
 
-AudioMessage = AudioFormat | AudioPacket
+class AudioSamples(msgspec.Struct, array_like=True, frozen=True, tag="samples"):
+    """Decoded sound, see media.pcm.Pcm: float32 in the machine's byte order, one channel after the other."""
+
+    pts: int
+    channels: int
+    data: bytes
+
+
+class TextLine(msgspec.Struct, array_like=True, frozen=True, tag="text"):
+    """What a processor wrote of the frame, or of the sound, at `pts`."""
+
+    pts: int
+    text: str
+
+
+class AudioEnd(msgspec.Struct, array_like=True, frozen=True, tag="end"):
+    """No more of it will come."""
+
+    of: Literal["audio", "text"]
+
+
+AudioMessage = AudioFormat | AudioPacket | AudioSamples | TextLine | AudioEnd
 
 
 # worker -> launcher
@@ -227,9 +251,9 @@ class RestartRequest(msgspec.Struct, frozen=True, tag="restart"):
 
 
 class UpdateRequest(msgspec.Struct, frozen=True, tag="update_request"):
-    """Change parameters of the processor that `stage` runs, from its next frame on. Answered with Answer, once they are
-    in force or were refused. `renew`: these are all parameters; a new process loads them while the old one works on,
-    and takes over when it is ready."""
+    """Change parameters of the processor that `stage` runs, from its next frame on, or width, height and fit of the
+    pictures that a decode stage makes. Answered with Answer, once they are in force or were refused. `renew`: these are
+    all parameters; a new process loads them while the old one works on, and takes over when it is ready."""
 
     stage: str
     params: dict[str, Any]
@@ -256,7 +280,7 @@ class Activate(msgspec.Struct, frozen=True, tag="activate"):
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):
-    """Change parameters of the processor, and answer with Updated."""
+    """Change parameters of the processor, or all of decode's `frame`, and answer with Updated."""
 
     number: int
     params: dict[str, Any]
@@ -377,7 +401,8 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, tag="status_reply"):
-    """Everything that the launcher knows. `repeated` are pictures that egress showed again because no new one came.
+    """Everything that the launcher knows. `repeated` are pictures that egress showed again because no new one came,
+    `added` those that the processor made besides the frames' own.
     `progress` is that of a file; None with a live source."""
 
     pipeline: str
@@ -391,6 +416,7 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     fps: float
     end_to_end_ms: tuple[float | None, float | None]
     progress: Progress | None = None
+    added: int = 0
 
     @property
     def healthy(self) -> bool:

@@ -1,5 +1,6 @@
-"""Changes of a processor's parameters while frames flow: who asked, what came of it, and what processes that come later
-are told. The processor itself decides what it takes; see `processors/protocol.py`."""
+"""Changes while frames flow, of a processor's parameters and of the size that decode makes pictures: who asked, what
+came of it, and what processes that come later are told. The processor itself decides what it takes; see
+`processors/protocol.py`."""
 
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from pipeline.keeper import UNASKED, Announce, Keeper
 from pipeline.messages import Answer, Update, Updated, UpdateRequest
 from pipeline.supervised_stage import Life, SupervisedStage
 from pipeline.switchboard import Switchboard
+from pipeline.topology import Decode, Inference
+from pipeline.topology_sections import Frame
 from pipeline.wiring import Wiring
 
 SHOWN_CHARACTERS = 200
@@ -34,18 +37,19 @@ class ProcessorChanges:
     def ask(self, sender: bytes, request: UpdateRequest) -> None:
         """Hand the wish to the process at work. Whoever asked is answered when that has answered, or has died."""
         stage = self._keeper.stages.get(request.stage)
-        if stage is None or not stage.takes_turns:
-            names = ", ".join(name for name, each in self._keeper.stages.items() if each.takes_turns)
-            self._answer(sender, False, f"no stage {request.stage!r} runs a processor; allowed: {names}")
+        kind = type(self._wiring.topology.stages.get(request.stage))
+        if stage is None or kind not in (Inference, Decode):
+            names = ", ".join(each.name for of in (Decode, Inference) for each in self._keeper.of_kind(of))
+            self._answer(sender, False, f"{request.stage!r} has nothing that can be changed; allowed: {names}")
+        elif kind is Decode:
+            self._resize(sender, stage, request)
         elif stage.active is None or stage.active.stands_in or stage.renewing:
             doing = "is being renewed" if stage.renewing else f"is {stage.state}: no processor is at work"
             self._answer(sender, False, f"{stage.name} {doing}; try again")
         elif request.renew:
             self._renew(sender, stage, request.params)
         else:
-            self._number += 1
-            self._asked[self._number] = _Asked(sender, stage, stage.active, _shown(request.params))
-            self._switchboard.send(stage.active.process.boot.identity, Update(self._number, request.params))
+            self._send(sender, stage, stage.active, request.params)
 
     def heard(self, message: Updated) -> None:
         """A processor has taken, or refused, new parameters."""
@@ -56,12 +60,36 @@ class ProcessorChanges:
             self._announce("warning", message.stage, "update_refused", params=asked.shown, problem=message.problem)
             self._answer(asked.sender, False, f"{message.stage}: {message.problem}")
         else:
-            self._wiring.change_params(message.stage, message.params)
+            self._remember(message.stage, message.params)
             for life in asked.stage.mains:
                 if life is not asked.life and life.ready:
                     self._switchboard.send(life.process.boot.identity, Update(UNASKED, message.params))
             self._announce("info", message.stage, "updated", params=asked.shown)
             self._answer(asked.sender, True, f"{message.stage}: changed {asked.shown}")
+
+    def _send(self, sender: bytes, stage: SupervisedStage, life: Life, params: dict[str, Any]) -> None:
+        self._number += 1
+        self._asked[self._number] = _Asked(sender, stage, life, _shown(params))
+        self._switchboard.send(life.process.boot.identity, Update(self._number, params))
+
+    def _resize(self, sender: bytes, stage: SupervisedStage, request: UpdateRequest) -> None:
+        """Pictures of another size from the next one on, which the slots must hold."""
+        try:
+            frame = self._wiring.frame_after(request.params)
+        except ValueError as error:
+            self._answer(sender, False, f"{stage.name}: {error}")
+            return
+        if request.renew or stage.active is None or not stage.active.ready:
+            problem = "renew is for a processor" if request.renew else f"is {stage.state}; try again"
+            self._answer(sender, False, f"{stage.name}: {problem}")
+            return
+        self._send(sender, stage, stage.active, msgspec.to_builtins(frame))
+
+    def _remember(self, stage: str, params: dict[str, Any]) -> None:
+        if isinstance(self._wiring.topology.stages[stage], Decode):
+            self._wiring.change_frame(msgspec.convert(params, Frame))
+        else:
+            self._wiring.change_params(stage, params)
 
     def _renew(self, sender: bytes, stage: SupervisedStage, params: dict[str, Any]) -> None:
         """Blue-green: what has to load models must not hold the stream up."""

@@ -126,6 +126,7 @@ class Supervisor:
             fps=(frames.delivered - 1) / span_ns * 1e9 if span_ns > 0 else 0.0,
             end_to_end_ms=egress.stats.p50_p95_ms(Span.END_TO_END),
             progress=self._progress(egress),
+            added=self._wiring.pictures_added(),
         )
 
     def _progress(self, egress: SupervisedStage) -> Progress | None:

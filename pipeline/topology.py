@@ -182,7 +182,7 @@ def channel_user(name: str, stage: Stage | None) -> tuple[str, ChannelUser] | No
 
 def channels_of(user: ChannelUser) -> dict[str, str]:
     """The channels that a section names, by their keys."""
-    values = {key: getattr(user, key, None) for key in ("trickle", "channel", "compare")}
+    values = {key: getattr(user, key, None) for key in ("trickle", "text", "channel", "compare")}
     return {key: channel for key, channel in values.items() if channel is not None}
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.media.file_kinds import growing_file
@@ -44,6 +45,7 @@ def check_graph(topology: Topology) -> None:
     _check_channels(topology)
     _check_file_ends(topology)
     _check_access(topology)
+    _check_sound(topology)
     _check_workflows(topology)
     if topology.relay is not None:
         _check_ports(topology.relay, topology.api)
@@ -123,22 +125,42 @@ def _check_policies(topology: Topology) -> None:
                 f"{link.slots} slots cannot hold a frame in use, the newest, and one to fill; "
                 f"allowed with policy latest: {MIN_LATEST_SLOTS} or more",
             )
+    for path, inference in _of_kind(topology, Inference):
+        spare = MIN_LATEST_SLOTS - 1 if topology.links[inference.input].policy == "latest" else 1
+        slots = topology.links[inference.input].slots
+        if inference.processor.in_flight > slots - spare:
+            raise TopologyError(
+                f"{path}.processor.in_flight",
+                f"{inference.processor.in_flight} frames do not fit in the {slots} slots of links.{inference.input} "
+                f"with {spare} to spare; allowed: {slots - spare} at most, or more slots",
+            )
+
+
+def _check_sound(topology: Topology) -> None:
+    for path, inference in _of_kind(topology, Inference):
+        if inference.processor.audio and not all(decode.audio for _, decode in _of_kind(topology, Decode)):
+            raise TopologyError(
+                f"{path}.processor.audio", "decode hands no sound on; allowed: with audio: true of the decode stage"
+            )
+    for path, egress in _of_kind(topology, Egress):
+        if egress.sink.text is not None and egress.sink.text == egress.sink.trickle:
+            raise TopologyError(f"{path}.sink.text", "this is the channel of the video; allowed: another one")
 
 
 def _check_workflows(topology: Topology) -> None:
     """What can be known of a ComfyUI workflow without its engine."""
-    for name, stage in topology.stages.items():
-        processor = stage.processor if isinstance(stage, Inference) else None
-        if processor is None or (processor.comfyui is None and processor.comfystream is None):
+    for name, inference in _of_kind(topology, Inference):
+        processor = inference.processor
+        if processor.comfyui is None and processor.comfystream is None:
             continue
-        path = f"stages.{name}.processor.{processor.kind}"
+        path = f"{name}.processor.{processor.kind}"
         try:
             if processor.comfyui is not None:
                 find_workspace(processor.comfyui.workspace)
         except ProcessorError as error:
             raise TopologyError(f"{path}.workspace", f"{error}; allowed: the folder that git cloned") from error
         try:
-            workflow = convert(change(read_workflow(processor.target), processor.params))
+            workflow = convert(change(read_workflow(processor.target), processor.params), audio=processor.audio)
             if processor.comfystream is not None:
                 stream_prompt(workflow, 0)
         except ProcessorError as error:
@@ -276,6 +298,14 @@ def _names_a_channel(url: str) -> bool:
         return bool(parts.hostname and parts.path.strip("/") and parts.port != 0)
     except ValueError:  # A port that is no number.
         return False
+
+
+_S = TypeVar("_S", bound=Stage)
+
+
+def _of_kind(topology: Topology, kind: type[_S]) -> Iterator[tuple[str, _S]]:
+    """The stages whose worker is of this kind, each after its dotted path."""
+    return ((f"stages.{name}", stage) for name, stage in topology.stages.items() if isinstance(stage, kind))
 
 
 def _channel_users(topology: Topology) -> Iterator[tuple[str, ChannelUser]]:

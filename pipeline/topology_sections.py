@@ -178,11 +178,12 @@ class Source(Section, kw_only=True, frozen=True):
 
 class Sink(Section, kw_only=True, frozen=True):
     """Where egress writes: a trickle channel (a name on the embedded relay, or a URL), a file (.mp4, .mkv, .mov,
-    .ts), or both. `resume` goes on behind what an interrupted run wrote to the file. `token` and `tls` are those of
-    Source."""
+    .ts), or both. `text` is a channel for what the processor writes, as JSON lines. `resume` goes on behind what an
+    interrupted run wrote to the file. `token` and `tls` are those of Source."""
 
     trickle: str | None = None
     file: str | None = None
+    text: str | None = None
     resume: bool = False
     token: str | None = None
     tls: ClientTls | None = None
@@ -286,7 +287,9 @@ class Processor(Section, kw_only=True, frozen=True):
     in the mode that it names; the first frame waits for no compilation.
 
     `threads` is how many CPU threads torch may use, by default half of the cores: with all of them, one busy neighbour
-    stalls every parallel loop (a 7 ms frame took 270 ms). `on_error` is what viewers see in the place of a frame on
+    stalls every parallel loop (a 7 ms frame took 270 ms). `audio`: the processor takes the sound too, which else goes
+    out as it came. Of a coroutine up to `in_flight` frames are under way at a time; they are shown in their order.
+    `on_error` is what viewers see in the place of a frame on
     which it failed: the frame before, or the input passed through. After `give_up_after` failures in a row its process
     is started again; 0: never."""
 
@@ -298,6 +301,8 @@ class Processor(Section, kw_only=True, frozen=True):
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     params: dict[str, Any] = msgspec.field(default_factory=dict)
     threads: Positive | None = None
+    audio: bool = False
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     on_error: Literal["last_frame", "pass_through"] = "last_frame"
     give_up_after: Annotated[int, msgspec.Meta(ge=0)] = 100
 
@@ -306,6 +311,11 @@ class Processor(Section, kw_only=True, frozen=True):
             raise ValueError(f"exactly one of {', '.join(PROCESSOR_KINDS)} is needed")
         if self.compile is not None and self.kind not in ("callable", "file"):
             raise ValueError("compile goes with callable and file only")
+        if self.audio and self.kind in ("file", "comfystream"):
+            hint = "; the kind comfyui takes workflows with sound" if self.kind == "comfystream" else ""
+            raise ValueError(f"audio does not go with {self.kind}{hint}")
+        if self.in_flight > 1 and self.kind not in ("callable", "trickle_app"):
+            raise ValueError("in_flight goes with callable and trickle_app only")
         if self.file is not None and self.params:
             raise ValueError("a saved program takes no params")
 

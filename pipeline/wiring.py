@@ -33,6 +33,7 @@ from pipeline.topology import (
     channels_of,
     is_on_relay,
 )
+from pipeline.topology_sections import Frame
 
 STREAM = "main"
 """The one stream that a topology runs until streams are started over the API."""
@@ -81,8 +82,14 @@ class Wiring:
         fixed = [path for path, of in _FIXED.items() if of(topology) != of(self.topology)]
         if fixed:
             raise NeedsNewStart(f"{', '.join(fixed)}: a change needs a new start of the whole pipeline")
-        before, self.topology = self.topology.stages, topology
-        return [name for name, spec in topology.stages.items() if _unmanaged(spec) != _unmanaged(before[name])]
+        before, self.topology = self.topology, topology
+        changed = [
+            name for name, spec in topology.stages.items() if _unmanaged(spec) != _unmanaged(before.stages[name])
+        ]
+        decode = topology.stage_of(Decode)
+        if topology.frame != before.frame and decode is not None and decode not in changed:
+            changed.append(decode)
+        return changed
 
     def change_params(self, stage: str, params: dict[str, Any]) -> None:
         """From now on tell the processes of this inference stage these parameters."""
@@ -90,6 +97,29 @@ class Wiring:
         assert isinstance(spec, Inference)
         processor = msgspec.structs.replace(spec.processor, params=params)
         self._put(stage, msgspec.structs.replace(spec, processor=processor))
+
+    def frame_after(self, params: dict[str, Any]) -> Frame:
+        """What `frame` is with these parameters, of width, height and fit. Raises ValueError, for the user, for what
+        is no parameter, no size, or larger than the links' slots."""
+        unknown = set(params) - {"width", "height", "fit"}
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: not known here; allowed: width, height, fit")
+        try:
+            frame = msgspec.convert(msgspec.to_builtins(self.topology.frame) | params, Frame)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error
+        for name in self.links:
+            largest = _format(self.topology, name)
+            if not largest.holds(frame.width, frame.height):
+                raise ValueError(
+                    f"{frame.width}x{frame.height} does not fit in the slots of links.{name}, made for "
+                    f"{largest.width}x{largest.height}; allowed: as many pixels, or a larger max_frame at the start"
+                )
+        return frame
+
+    def change_frame(self, frame: Frame) -> None:
+        """From now on tell the processes this."""
+        self.topology = msgspec.structs.replace(self.topology, frame=frame)
 
     def keep_stage(self, stage: str, topology: Topology) -> None:
         """Go on with what `topology` says of this stage."""
@@ -124,7 +154,7 @@ class Wiring:
         """What a worker of `stage` is told; `seat` is the set of counters that it uses."""
         spec = self.topology.stages.get(stage)
         joined = isinstance(spec, Ingress | Decode)
-        audio = isinstance(spec, Egress) or (isinstance(spec, Decode) and spec.audio)
+        audio = isinstance(spec, Inference | Egress) or (isinstance(spec, Decode) and spec.audio)
         return WorkerBoot(
             pipeline=self.topology.name,
             stage=stage,
@@ -149,6 +179,7 @@ class Wiring:
             input=self._link_boot(getattr(spec, "input", None)),
             output=self._link_boot(getattr(spec, "output", None)),
             audio_endpoint=self._run_dir.endpoint("audio") if audio else None,
+            samples_endpoint=self._run_dir.endpoint("samples") if audio and self._audio_is_processed else None,
             keep_alive=spec.keep_alive if isinstance(spec, Egress) and self._is_live else 0.0,
             live=self._is_live,
             excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
@@ -220,7 +251,7 @@ class Wiring:
         A frame that inference has in hand is in a slot of both links; it counts once.
         """
         raw, styled = (self.links[self._output_of(worker)].table for worker in (Decode, Inference))
-        twice = sum(slot.state == FILLING for slot in styled.slots)
+        twice = sum(slot.state == FILLING and slot.verdict is not Outcome.ADDED for slot in styled.slots)
         twice += sum(slot.state == IN_USE and slot.seq < styled.published for slot in raw.slots)
         dropped = {
             outcome.name.lower(): count
@@ -231,8 +262,12 @@ class Wiring:
             decoded=raw.begun() + raw.dropped_before_slot(),
             delivered=styled.count(Outcome.DELIVERED),
             dropped=dropped,
-            in_flight=raw.in_flight() + styled.in_flight() - twice,
+            in_flight=raw.in_flight() + styled.in_flight() - styled.added_in_flight() - twice,
         )
+
+    def pictures_added(self) -> int:
+        """Those that the processor made besides the frames' own."""
+        return self.links[self._output_of(Inference)].table.count(Outcome.ADDED)
 
     def close(self) -> None:
         """Give back memory, descriptors and sockets. The workers must be gone."""
@@ -258,19 +293,19 @@ class Wiring:
         names = [name for name in topology.links if topology.carries_frames(name)]
         try:
             probe(device, route)
-            slabs = {name: slab_bytes(topology.links[name].slots, self._format(name).nbytes) for name in names}
+            slabs = {name: slab_bytes(topology.links[name].slots, _format(topology, name).nbytes) for name in names}
             self.allocator = Allocator(device, route, slabs)
         except CudaUnavailable as problem:
             self.frames_on_host_because = str(problem)
-
-    def _format(self, link: str) -> FrameFormat:
-        largest = self.topology.links[link].max_frame or self.topology.frame
-        return FrameFormat(largest.width, largest.height)
 
     @property
     def _is_live(self) -> bool:
         """Whether some link drops frames rather than wait: then the output follows the clock."""
         return any(link.boot.policy == "latest" for link in self.links.values())
+
+    @property
+    def _audio_is_processed(self) -> bool:
+        return any(isinstance(spec, Inference) and spec.processor.audio for spec in self.topology.stages.values())
 
     def _seats(self, stage: str) -> int:
         """How many processes of the stage can live at a time."""
@@ -301,7 +336,7 @@ class Wiring:
     def _make_link(self, name: str) -> FrameLink:
         link = self.topology.links[name]
         cuda = self.allocator.handles[name] if self.allocator else None
-        return FrameLink(name, link.slots, link.policy, self._format(name), cuda)
+        return FrameLink(name, link.slots, link.policy, _format(self.topology, name), cuda)
 
     def _slab(self, name: str, nbytes: int) -> int:
         fd = create_slab(f"{self.topology.name}-{name}", nbytes)
@@ -328,9 +363,15 @@ class Wiring:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def _format(topology: Topology, link: str) -> FrameFormat:
+    """The largest picture that a link's slots hold."""
+    largest = topology.links[link].max_frame or topology.frame
+    return FrameFormat(largest.width, largest.height)
+
+
 _FIXED: dict[str, Callable[[Topology], object]] = {
     "name": lambda topology: topology.name,
-    "frame": lambda topology: topology.frame,
+    "frame": lambda topology: [_format(topology, name) for name in topology.links if topology.carries_frames(name)],
     "device": lambda topology: topology.device,
     "frame_memory": lambda topology: topology.frame_memory,
     "links": lambda topology: topology.links,

@@ -38,6 +38,7 @@ from pipeline.messages import (
     WorkerBoot,
 )
 from pipeline.parent_death import die_with
+from pipeline.topology import Inference
 from pipeline.topology_sections import Schedule
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Worker:
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()
         self._orders: queue.SimpleQueue[Activate | Update] = queue.SimpleQueue()
-        self._has_links = False  # while it has none, the links' bells are another process's to hear
+        # While it has none, the links' bells are another process's to hear.
+        self._has_links = not isinstance(boot.spec, Inference)
         self.abandoned = False
         self._restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[ToLauncher | None] = queue.SimpleQueue()
@@ -131,7 +133,7 @@ class Worker:
     def drain(self) -> None:
         """Take no new input; safe to call from a signal handler."""
         self._draining.set()
-        self._wake()
+        self.wake()
 
     def clear_wake(self) -> None:
         """To be called after `wake_fd` ended a wait."""
@@ -165,7 +167,7 @@ class Worker:
         self._line.join()
         self.zmq.destroy(linger=1000)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Bring the main thread back to its loop, wherever it waits: in a poll of `wake_fd`, or at a link."""
         os.eventfd_write(self.wake_fd, 1)
         if self.boot.input is not None:
@@ -202,7 +204,7 @@ class Worker:
         if isinstance(order, Activate | Update):
             self._orders.put(order)
             if self._has_links:
-                self._wake()
+                self.wake()
         elif isinstance(order, Drain):
             self.drain()
         elif isinstance(order, Abandon):
@@ -210,7 +212,7 @@ class Worker:
             self.drain()
         elif isinstance(order, PeerRestarted):
             self._restarted.put(order.worker)
-            self._wake()
+            self.wake()
 
     def _post(self, line: zmq.Socket[bytes]) -> bool:
         with contextlib.suppress(queue.Empty):

@@ -40,6 +40,13 @@ def test_every_shipped_topology_is_right(path: Path, monkeypatch: pytest.MonkeyP
         ("fit: crop", "fit: fill", "frame.fit", "allowed: crop, pad, stretch"),
         ("  styled: {slots", "  raw: {slots", "raw", "given twice"),
         ("worker: egress", "worker: decode", "stages.egress", "allowed"),
+        (
+            "params: {strength: 3.0, mix: 0.65}",
+            "in_flight: 5",
+            "stages.inference.processor.in_flight",
+            "allowed: 4 at most",
+        ),
+        ("sink: {trickle: output}", "sink: {trickle: output, text: output}", "stages.egress.sink.text", "another one"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_line_path_and_what_is_allowed(

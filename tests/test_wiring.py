@@ -113,7 +113,7 @@ def test_closing_gives_every_descriptor_back(held_dir):
         ("relay", {"listen_fd"}),
         ("ingress", {"encoded"}),
         ("decode", {"encoded", "output", "audio_endpoint"}),
-        ("inference", {"input", "output"}),
+        ("inference", {"input", "output", "audio_endpoint"}),
         ("egress", {"input", "audio_endpoint"}),
         ("publisher", set()),
         ("recorder", set()),
@@ -338,3 +338,31 @@ def test_what_outlives_the_stages_cannot_change(wiring, setting, key):
     with pytest.raises(NeedsNewStart, match=key):
         wiring.adopt(changed(**setting))
     assert wiring.topology is before
+
+
+def test_a_size_that_the_slots_hold_is_taken_up_by_decode_alone(held_dir):
+    roomy = {"links.raw.max_frame": {"width": 32, "height": 32}, "links.styled.max_frame": {"width": 32, "height": 32}}
+    wiring = Wiring(load_topology(DEMO, SMALL | roomy), held_dir)
+    larger = load_topology(DEMO, SMALL | roomy | {"frame.width": 32})
+    assert wiring.adopt(larger) == ["decode"]
+    assert wiring.boot("decode", 1).frame.width == 32
+    wiring.close()
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"width": 18, "max_fps": 5}, "max_fps: not known here; allowed: width, height, fit"),
+        ({"width": "wide"}, "Expected `int`, got `str` - at `\\$.width`"),
+        ({"width": 18}, "18x16 does not fit in the slots of links.raw, made for 16x16; allowed"),
+        ({"fit": "squeeze"}, "Invalid enum value 'squeeze'"),
+    ],
+)
+def test_a_frame_that_cannot_be_is_refused_in_words(wiring, params, said):
+    with pytest.raises(ValueError, match=said):
+        wiring.frame_after(params)
+
+
+def test_what_a_change_of_the_frame_does_not_name_stays(wiring):
+    frame = wiring.frame_after({"fit": "pad"})
+    assert (frame.width, frame.height, frame.fit) == (16, 16, "pad")

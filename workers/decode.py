@@ -2,20 +2,23 @@
 
 import time
 
+import msgspec
 import zmq
 
-from pipeline.audio_link import AudioWriter
+from pipeline.audio_link import AudioWriter, Context
 from pipeline.encoded_link import EncodedReader
 from pipeline.link import LinkWriter
 from pipeline.media.access_unit import Codec, StreamInfo
+from pipeline.media.audio_decoder import AudioDecoder
 from pipeline.media.decoder import VideoDecoder
 from pipeline.media.hardware import card_of
 from pipeline.media.live_decoder import LiveDecoder, Picture, Sound
 from pipeline.memory.slot_pixels import open_target
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import Span, Word
-from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd
+from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd, WorkerBoot
 from pipeline.topology import Decode as DecodeSpec
+from pipeline.topology_sections import Frame
 from pipeline.worker import Worker, run
 
 POLL_MS = 100
@@ -31,6 +34,7 @@ class Decode:
         self._worker = worker
         self._stats = worker.stats
         self._epoch = boot.epoch
+        self._frame = boot.frame
         self._waits = boot.output.policy == "block"
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         self._target = open_target(boot.output, self._writer.table)
@@ -40,6 +44,8 @@ class Decode:
             self._decoder, self._writer.table, self._source.cursor.segment, boot.excerpt, boot.frame.max_fps
         )
         self._audio = AudioWriter(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
+        self._samples = _open_samples(boot, worker.zmq)
+        self._audio_decoder: AudioDecoder | None = None
         self._announced: StreamInfo | None = None
         self._errors_counted = 0
         self._told_not_mpeg_ts = False
@@ -55,6 +61,7 @@ class Decode:
             events = dict(poller.poll(POLL_MS))
             self._worker.clear_wake()
             self._greet_restarted()
+            self._resize()
             for message in self._source.receive():
                 if self._stops_at_once:
                     break
@@ -66,6 +73,8 @@ class Decode:
         # Told to stop in the middle of a file: the pictures in between those that the codec holds are not read yet.
         for item in self._live.flush() if not self._stops_at_once else ():
             self._hand_on(item, time.monotonic_ns())
+        if (sound := self._samples or self._audio) is not None:
+            sound.end("audio")
         self._writer.end()
         self._source.finished()
 
@@ -78,19 +87,29 @@ class Decode:
         self._source.close()
         self._target.close()
         self._writer.close()
-        if self._audio is not None:
-            self._audio.close()
+        for sound in filter(None, (self._audio, self._samples)):
+            sound.close()
 
     def _greet_restarted(self) -> None:
-        """What ingress and egress knew of this process died with them."""
+        """What ingress, and whoever takes the sound, knew of this process died with them."""
         peers = self._worker.restarted_peers()
         if "ingress" in peers:
             self._source.attach()
+        is_file = self._worker.boot.excerpt is not None
+        if "inference" in peers and self._samples is not None and is_file:
+            self._samples.repeat_recent()
         if "egress" in peers and self._audio is not None:
-            if self._worker.boot.excerpt is not None:
+            if is_file and self._samples is None:
                 self._audio.repeat_recent()
             else:
                 self._audio.repeat_format()
+
+    def _resize(self) -> None:
+        """Pictures of another size, if that is asked for; the slots hold it."""
+        while (order := self._worker.next_update()) is not None:
+            self._frame = msgspec.convert(order.params, Frame)
+            self._decoder.resize(self._frame.width, self._frame.height, self._frame.fit)
+            self._worker.updated(order, order.params)
 
     def _take(self, message: EncodedBytes) -> None:
         self._stats.busy()
@@ -117,8 +136,8 @@ class Decode:
                 pts=item.pts,
                 epoch=self._epoch,
                 arrived_ns=arrived_ns,
-                width=self._worker.boot.frame.width,
-                height=self._worker.boot.frame.height,
+                width=self._frame.width,
+                height=self._frame.height,
                 wait_seconds=None if self._waits else 0,
             )
             if slot is not None or not self._waits:
@@ -140,13 +159,20 @@ class Decode:
         if self._audio is None or streams is None or streams.audio is None:
             return
         self._audio.announce(AudioFormat("opus" if streams.audio is Codec.OPUS else "aac", streams.audio_channels))
+        if self._samples is not None:
+            self._audio_decoder = AudioDecoder(streams.audio, streams.audio_channels)
 
     def _hand_on_sound(self, sound: Sound) -> None:
         if self._audio is None:
             return
         self._greet_restarted()  # What is repeated comes before what is new.
-        self._audio.write(sound.pts, sound.data)
-        self._stats.total(Word.AUDIO_DROPPED, self._audio.dropped)
+        if self._samples is None or self._audio_decoder is None:
+            self._audio.write(sound.pts, sound.data)
+            self._stats.total(Word.AUDIO_DROPPED, self._audio.dropped)
+            return
+        for pcm in self._audio_decoder.decode(sound.data, sound.pts):
+            self._samples.write_samples(pcm)
+        self._stats.total(Word.AUDIO_DROPPED, self._samples.dropped + self._audio_decoder.errors)
 
     def _count(self) -> None:
         for _ in range(self._live.decode_errors - self._errors_counted):
@@ -166,6 +192,11 @@ class Decode:
                 bytes=self._live.bytes_unrecognized,
                 hint="the source must publish MPEG-TS with H.264 or HEVC; looking on",
             )
+
+
+def _open_samples(boot: WorkerBoot, context: Context) -> AudioWriter | None:
+    """To inference, if the processor takes the sound: coming late to a live stream, it hears what is new."""
+    return AudioWriter(boot.samples_endpoint, context, waits=not boot.live) if boot.samples_endpoint else None
 
 
 def _card(worker: Worker) -> int | None:

@@ -2,12 +2,11 @@
 
 import contextlib
 import time
-from collections.abc import Iterable
 
 from pipeline.audio_link import AudioReader
 from pipeline.channel_address import ChannelAddress, channel_address
 from pipeline.link import open_reader
-from pipeline.media.access_unit import AccessUnit, Codec
+from pipeline.media.access_unit import Codec
 from pipeline.media.audio_reencoder import AudioReencoder
 from pipeline.media.container_file import ContainerFile
 from pipeline.media.encoder import EncodedUnit, VideoEncoder
@@ -20,8 +19,11 @@ from pipeline.media.ts_tail import TsTail
 from pipeline.memory.slot_pixels import open_source
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
-from pipeline.messages import AudioFormat
+from pipeline.messages import TextLine
+from pipeline.outgoing_sound import OutgoingSound
+from pipeline.text_channel import CONTENT_TYPE, TextChannel
 from pipeline.topology import Egress as EgressSpec
+from pipeline.topology_sections import AudioEncoder as AudioEncoderSpec
 from pipeline.trickle.errors import AccessDenied
 from pipeline.trickle.sink import TrickleSink
 from pipeline.worker import Worker, WorkerRefused, run
@@ -32,12 +34,13 @@ NOMINAL_FPS = 30
 
 
 class Egress:
-    def __init__(self, worker: Worker, spec: EgressSpec, sinks: list[SegmentSink]) -> None:
+    def __init__(self, worker: Worker, spec: EgressSpec, sinks: list[SegmentSink], text: TextChannel | None) -> None:
         boot = worker.boot
         assert boot.input is not None
         self._worker = worker
         self._stats = worker.stats
         self._shown = False
+        self._text = text
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
         # A picture that was repeated can be ahead of the new ones. Of a file it is known what is in it.
         shown_to = worker.stats[Word.MEDIA_TICKS] or None if self._trickle is not None else None
@@ -45,12 +48,11 @@ class Egress:
         self._before = next((sink.tail for sink in sinks if isinstance(sink, ContainerFile)), TsTail())
         self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._source = open_source(boot.input, self._reader.table)
-        self._audio = AudioReader(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
         self._muxer = TsMuxer(Codec.H264, self._before.audio, self._before.audio_channels)
         self._segmenter = Segmenter(self._muxer, _Tee(sinks), gives_up_audio=self._trickle is not None)
         self._encoder = _open_encoder(worker, spec)
         self._pace = self._open_pace(spec) if self._trickle is not None and boot.live else None
-        self._reencoder = _open_reencoder(worker, spec)
+        self._sound = self._open_sound(spec)
         self._told_codec = ""
         self._tell_codec()
 
@@ -62,23 +64,22 @@ class Egress:
         while not self._reader.drained:
             self._check_access()
             slot = self._reader.take(self._patience())
-            self._take_audio()
+            self._take_sound()
             if "inference" in self._worker.restarted_peers():
                 self._keep_alive.inference_is_away(time.monotonic_ns())
             if slot is not None:
                 self._serve(slot)
             elif self._keep_alive.seconds_left(time.monotonic_ns()) == 0:
                 self._repeat()
-        self._take_audio()
-        if self._reencoder is not None:
-            self._write_audio(self._reencoder.flush())
+        self._sound.finish()
+        if self._text is not None:
+            self._text.send()
         self._segmenter.close()
 
     def close(self) -> None:
         self._source.close()
         self._reader.close()
-        if self._audio is not None:
-            self._audio.close()
+        self._sound.close()
 
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
@@ -157,30 +158,21 @@ class Egress:
         if self._trickle is not None and self._trickle.lost_segment:
             self._encoder.request_keyframe()
 
-    def _take_audio(self) -> None:
-        if self._audio is None:
-            return
-        for message in self._audio.read():
-            if isinstance(message, AudioFormat):
-                self._announce_audio(message)
-            elif self._reencoder is not None:
-                self._write_audio(self._reencoder.reencode(message.data, message.pts))
-            elif not self._before.has_sound(message.pts):
-                self._segmenter.audio(message.data, message.pts)
-        given_up = self._reencoder.errors if self._reencoder is not None else 0
-        self._stats.total(Word.AUDIO_DROPPED, self._segmenter.audio_dropped + given_up)
+    def _take_sound(self) -> None:
+        self._sound.take()
+        if self._text is not None:
+            self._text.send_due()
+        self._stats.total(Word.AUDIO_DROPPED, self._sound.dropped)
 
-    def _announce_audio(self, form: AudioFormat) -> None:
-        if self._reencoder is None:
-            self._muxer.set_audio(Codec(form.codec), form.channels)
-        else:
-            self._reencoder.set_source(Codec(form.codec), form.channels)
-            self._muxer.set_audio(self._reencoder.codec, min(form.channels, 2))
+    def _write_text(self, line: TextLine) -> None:
+        if self._text is not None:
+            self._text.write(line)
 
-    def _write_audio(self, units: Iterable[AccessUnit]) -> None:
-        for unit in units:
-            if not self._before.has_sound(unit.pts):
-                self._segmenter.audio(unit.data, unit.pts)
+    def _open_sound(self, spec: EgressSpec) -> OutgoingSound:
+        assert self._worker.boot.audio_endpoint is not None
+        reader = AudioReader(self._worker.boot.audio_endpoint, self._worker.zmq)
+        reencoder = _open_reencoder(self._worker, spec)
+        return OutgoingSound(reader, self._segmenter, self._muxer, self._before, reencoder, self._write_text)
 
     def _open_pace(self, spec: EgressSpec) -> Pace:
         assert self._trickle is not None
@@ -241,10 +233,12 @@ def _open_encoder(worker: Worker, spec: EgressSpec) -> VideoEncoder:
 
 
 def _open_reencoder(worker: Worker, spec: EgressSpec) -> AudioReencoder | None:
-    if spec.audio is None:
+    """What encodes the sound, if it does not go out as it came."""
+    wanted = spec.audio or (AudioEncoderSpec(codec="aac") if worker.boot.samples_endpoint else None)
+    if wanted is None:
         return None
     try:
-        return AudioReencoder(Codec(spec.audio.codec), spec.audio.bits_per_second)
+        return AudioReencoder(Codec(wanted.codec), wanted.bits_per_second)
     except EncoderError as error:
         raise WorkerRefused(f"stages.{worker.boot.stage}.audio: {error}") from error
 
@@ -255,6 +249,7 @@ def main(worker: Worker) -> None:
     where = []
     channel: ChannelAddress | None = None
     file: ContainerFile | None = None
+    text: TextChannel | None = None
     with contextlib.ExitStack() as stack:
         sinks: list[SegmentSink] = []
         if spec.sink.file is not None:
@@ -263,11 +258,12 @@ def main(worker: Worker) -> None:
             where.append(spec.sink.file)
         if spec.sink.trickle is not None:
             channel = channel_address(spec.sink.trickle, worker.boot)
-            sinks.append(
-                stack.enter_context(TrickleSink(channel.url, token=channel.token, ssl_context=channel.ssl_context))
-            )
+            sinks.append(stack.enter_context(_open_sink(channel)))
             where.append(channel.url)
-        egress = Egress(worker, spec, sinks)
+        if spec.sink.text is not None:
+            written = _open_sink(channel_address(spec.sink.text, worker.boot), CONTENT_TYPE)
+            text = TextChannel(stack.enter_context(written), worker.error)
+        egress = Egress(worker, spec, sinks, text)
         worker.ready(" and ".join(where))
         try:
             egress.run_forever()
@@ -279,6 +275,10 @@ def main(worker: Worker) -> None:
             raise channel.refusal(denied) from denied
         except MediaFileError as error:
             raise WorkerRefused(f"stages.{worker.boot.stage}.sink.file: {error}") from error
+
+
+def _open_sink(channel: ChannelAddress, content_type: str = "video/MP2T") -> TrickleSink:
+    return TrickleSink(channel.url, content_type, token=channel.token, ssl_context=channel.ssl_context)
 
 
 def _open_file(worker: Worker, spec: EgressSpec) -> ContainerFile:

@@ -1,23 +1,27 @@
 """Inference: frames in, processed frames out. The only process that imports torch."""
 
 import os
-import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
+from pipeline.audio_link import AudioWriter
 from pipeline.link import LinkWriter, open_reader
+from pipeline.media.pcm import SAMPLE_RATE, Pcm
 from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
-from pipeline.memory.slot_table import Outcome, Slot
-from pipeline.memory.stage_stats import Span, Word
+from pipeline.memory.slot_table import Slot
+from pipeline.memory.stage_stats import Word
 from pipeline.messages import LinkBoot, Update, WorkerBoot
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
-from pipeline.processors.guard import Guard, ProcessorGivenUp
+from pipeline.processors.frame_work import FrameWork
+from pipeline.processors.guard import ProcessorGivenUp
 from pipeline.processors.kinds import make_processor
-from pipeline.processors.protocol import FrameIdentity, Processor
+from pipeline.processors.protocol import Listener, Processor
+from pipeline.processors.sound_work import SoundWork
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 
@@ -27,89 +31,81 @@ class Inference:
         boot = worker.boot
         assert boot.input is not None
         assert boot.output is not None
+        assert boot.audio_endpoint is not None
         assert isinstance(boot.spec, InferenceSpec)
+        spec = boot.spec.processor
         self._worker = worker
-        self._stats = worker.stats
         self._processor = processor
-        self._passes_through = boot.spec.processor.on_error == "pass_through"
         self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
-        self._incoming = _open_frames(boot.input, self._reader.table.slots, device)
-        self._outgoing = _open_frames(boot.output, self._writer.table.slots, device)
-        self._guard = Guard(processor, self._outgoing.check, worker.error, boot.spec.processor.give_up_after)
+        self._side = AudioWriter(boot.audio_endpoint, worker.zmq)
+        tensors = (
+            _open_frames(boot.input, self._reader.table.slots, device, spec.in_flight),
+            _open_frames(boot.output, self._writer.table.slots, device),
+        )
+        ends = self._reader, self._writer
+        self._frames = FrameWork(worker, spec, processor, ends, tensors, self._write_text)
+        self._sound = self._open_sound(spec.on_error == "pass_through") if boot.samples_endpoint is not None else None
 
     def run_forever(self) -> None:
-        """Until decode has ended and every frame was handed on."""
+        """Until decode has ended and everything was handed on."""
         with torch.inference_mode():
             while not self._reader.drained:
-                self._update()
+                self._serve_others()
                 slot = self._reader.take()
                 if slot is not None:
-                    self._update()
-                    self._serve(slot)
+                    self._serve_others()
+                    self._frames.serve(slot)
+                self._frames.settle_ended()
+            self._frames.settle_all()
+            if self._sound is not None:
+                self._sound.finish()
+        self._side.end("text")
         self._writer.end()
 
     def close(self) -> None:
         self._processor.close()
+        if self._sound is not None:
+            self._sound.close()
+        self._side.close()
         self._reader.close()
         self._writer.close()
 
-    def _serve(self, slot: Slot) -> None:
-        self._stats.add(Word.UNITS_IN)
-        self._stats.busy()
-        identity = FrameIdentity(self._worker.boot.stream, slot.epoch, slot.seq, slot.pts)
-        result = self._guard.process(self._incoming.load(slot), identity)
-        self._stats.idle()
-        if result is None:
-            self._stand_in(slot)
-            return
-        for text in result.texts:
-            self._worker.info("text", seq=slot.seq, pts=slot.pts, text=text)
-        if result.image is None:
-            self._reader.release(slot, Outcome.WITHHELD)
-            return
-        self._hand_on(slot, result.image)
-        self._stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
-
-    def _stand_in(self, slot: Slot) -> None:
-        """The frame could not be processed: what viewers see in its place is counted as that, and not as delivered."""
-        if self._passes_through:
-            self._hand_on(slot, self._incoming.load(slot), Outcome.PROCESSOR_ERROR)
-        else:
-            target = self._acquire(slot, 0, 0, Outcome.PROCESSOR_ERROR)  # The picture before it is shown again.
-            self._publish(slot, target)
-
-    def _hand_on(self, slot: Slot, image: torch.Tensor, verdict: Outcome = Outcome.DELIVERED) -> None:
-        target = self._acquire(slot, image.shape[2], image.shape[1], verdict)
-        self._outgoing.store(image, target)
-        self._publish(slot, target)
-
-    def _publish(self, slot: Slot, target: Slot) -> None:
-        self._writer.publish(target)
-        self._stats.out()
-        self._reader.release(slot, Outcome.DELIVERED)
-
-    def _acquire(self, slot: Slot, width: int, height: int, verdict: Outcome) -> Slot:
-        """A slot for the result. With none free this waits for egress: what was processed is not thrown away."""
-        while True:
-            target = self._writer.acquire(
-                seq=slot.seq,
-                pts=slot.pts,
-                epoch=slot.epoch,
-                arrived_ns=slot.arrived_ns,
-                width=width,
-                height=height,
-                verdict=verdict,
-            )
-            if target is not None:
-                return target
-            self._worker.check_abandoned()
-
-    def _update(self) -> None:
+    def _serve_others(self) -> None:
+        """What comes beside the frames. A change of parameters takes effect between two frames."""
+        stats = self._worker.stats
         while (order := self._worker.next_update()) is not None:
-            self._stats.busy()
+            self._frames.settle_all()
+            stats.busy()
             apply_update(self._worker, self._processor, order)
-            self._stats.idle()
+            stats.idle()
+        if self._sound is None or not self._sound.waits:
+            return
+        if "egress" in self._worker.restarted_peers() and not self._worker.boot.live:
+            self._side.repeat_recent()
+        stats.busy()
+        self._sound.serve()
+        stats.idle()
+        stats.total(Word.AUDIO_DROPPED, self._sound.dropped + self._side.dropped)
+
+    def _write_text(self, pts: int, text: str, **of: int) -> None:
+        self._worker.info("text", **of, pts=pts, text=text)
+        self._side.write_text(pts, text)
+
+    def _open_sound(self, passes_through: bool) -> SoundWork:
+        worker, boot = self._worker, self._worker.boot
+        assert boot.samples_endpoint is not None
+        assert isinstance(self._processor, Listener)
+        return SoundWork(
+            boot.samples_endpoint,
+            worker.zmq,
+            self._side,
+            self._processor,
+            self._write_text,
+            worker.error,
+            worker.wake,
+            passes_through=passes_through,
+        )
 
 
 def apply_update(worker: Worker, processor: Processor, order: Update) -> None:
@@ -124,12 +120,12 @@ def apply_update(worker: Worker, processor: Processor, order: Update) -> None:
         worker.updated(order, params)
 
 
-def _open_frames(boot: LinkBoot, slots: Sequence[Slot], device: torch.device) -> FrameTensors:
-    """A link's slots as tensors."""
+def _open_frames(boot: LinkBoot, slots: Sequence[Slot], device: torch.device, pictures: int = 1) -> FrameTensors:
+    """A link's slots as tensors, of which so many `pictures` are good at a time."""
     if boot.cuda is None:
-        return FrameTensors(host_tensors(slots), boot.format, device)
+        return FrameTensors(host_tensors(slots), boot.format, device, pictures)
     slab = CudaSlab(CudaDriver(boot.cuda.device), boot.cuda)
-    return CudaFrames(slot_tensors(slab, boot.slots, boot.format), boot.format)
+    return CudaFrames(slot_tensors(slab, boot.slots, boot.format), boot.format, pictures)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -153,6 +149,21 @@ def _check_memory(boot: WorkerBoot, device: torch.device) -> None:
         )
 
 
+def _warm_up(worker: Worker, processor: Processor) -> None:
+    """Pay for what is paid once. Raises ProcessorError."""
+    try:
+        with torch.inference_mode():
+            processor.warm_up(worker.boot.frame.height, worker.boot.frame.width)
+            if worker.boot.samples_endpoint is not None:
+                assert isinstance(processor, Listener)
+                processor.hear(Pcm(0, np.zeros((2, SAMPLE_RATE // 50), np.float32)))
+                processor.end_of_sound()
+    except ProcessorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - live frames decide; a processor may refuse a black picture
+        worker.warning("warm_up_failed", problem=f"{type(error).__name__}: {error}")
+
+
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, InferenceSpec)
@@ -162,15 +173,9 @@ def main(worker: Worker) -> None:
     processor = make_processor(spec.processor)
     try:
         processor.load(device)
+        _warm_up(worker, processor)
     except ProcessorError as error:
         raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
-    with torch.inference_mode():
-        try:
-            processor.warm_up(worker.boot.frame.height, worker.boot.frame.width)
-        except ProcessorError as error:
-            raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
-        except Exception as error:  # noqa: BLE001 - live frames decide; a processor may refuse a black picture
-            worker.warning("warm_up_failed", problem=f"{type(error).__name__}: {error}")
     worker.ready(f"{spec.processor.target} on {device}")
     worker.wait_for_turn(lambda order: apply_update(worker, processor, order))
     inference = Inference(worker, device, processor)

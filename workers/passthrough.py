@@ -1,4 +1,4 @@
-"""Passthrough: hands frames on as they are, or with a notice over them, while inference is away.
+"""Passthrough: hands frames on as they are, or with a notice over them, while inference is away; and the sound.
 
 It stands in under the name of the inference stage, waits for its turn, and is ended when that is over. It needs no
 model and no torch, so it is always there.
@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pipeline.audio_link import AudioListener, AudioWriter
 from pipeline.link import LinkWriter, open_reader
 from pipeline.media.notice import Notice
 from pipeline.memory.slot_pixels import Pixels, open_source, open_target
@@ -27,6 +28,7 @@ def pass_frames(worker: Worker) -> None:
     writer = LinkWriter(boot.output, owner=boot.incarnation)
     source, pixels = open_source(boot.input, reader.table), open_target(boot.output, writer.table)
     show = _show(boot.spec)
+    sound = _pass_sound(worker)
     while not reader.drained:
         slot = reader.take()
         if slot is None:
@@ -51,7 +53,18 @@ def pass_frames(worker: Worker) -> None:
         stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
         stats.out()
         reader.release(slot, Outcome.DELIVERED)
+    if sound is not None:
+        sound.close()
     writer.end()
+
+
+def _pass_sound(worker: Worker) -> AudioListener | None:
+    """The sound, where it goes through inference."""
+    boot = worker.boot
+    if boot.samples_endpoint is None:
+        return None
+    assert boot.audio_endpoint is not None
+    return AudioListener(boot.samples_endpoint, worker.zmq, AudioWriter(boot.audio_endpoint, worker.zmq).forward)
 
 
 def _show(spec: AnyStage | None) -> Callable[[Pixels, Pixels], None]:

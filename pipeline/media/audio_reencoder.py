@@ -1,10 +1,12 @@
-"""Audio access units of one codec to those of another, for players that cannot play the source's."""
+"""Audio access units of one codec to those of another, for players that cannot play the source's; and sound that a
+processor has made to those of the codec that the output has."""
 
 from collections.abc import Iterator
 
 from pipeline.media.access_unit import AccessUnit, Codec
 from pipeline.media.audio_decoder import AudioDecoder
 from pipeline.media.audio_encoder import AudioEncoder
+from pipeline.media.pcm import Pcm
 
 
 class AudioReencoder:
@@ -36,6 +38,10 @@ class AudioReencoder:
         if self._decoder is not None:
             for pcm in self._decoder.decode(payload, pts):
                 yield from self._encoder.encode(pcm)
+
+    def encode(self, pcm: Pcm) -> Iterator[AccessUnit]:
+        """What a piece of decoded sound completes."""
+        yield from self._encoder.encode(pcm)
 
     def flush(self) -> Iterator[AccessUnit]:
         """What is left at the end."""

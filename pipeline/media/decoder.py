@@ -77,6 +77,10 @@ class VideoDecoder:
         self._begin_anew()
         return frames
 
+    def resize(self, width: int, height: int, fit: Fit | str) -> None:
+        """Scale pictures to another size from now on. Raises ValueError as the constructor does."""
+        self._scaler = FrameScaler(width, height, fit)
+
     def scale_into(self, frame: av.VideoFrame, slot: NDArray[np.uint8]) -> None:
         """Write `frame` as RGB into `slot`, uint8 [height, width, 3], upright and in its true proportions; see
         `FrameScaler.scale_into`. Frames must come in the order in which `decode` gave them."""

@@ -20,17 +20,17 @@ def slot_tensors(slab: CudaSlab, slots: int, form: FrameFormat) -> list[torch.Te
 
 
 class CudaFrames(FrameTensors):
-    """The tensors of one link's slots, and one float32 (1, height, width, 3) picture on their device."""
+    """The tensors of one link's slots, and float32 (1, height, width, 3) pictures on their device, used in turn."""
 
-    def __init__(self, pixels: Sequence[torch.Tensor], form: FrameFormat) -> None:
+    def __init__(self, pixels: Sequence[torch.Tensor], form: FrameFormat, pictures: int = 1) -> None:
         """`pixels` are the slots, as `slot_tensors` makes them; any device will do."""
-        super().__init__(pixels, form, pixels[0].device)
-        self._stored = torch.cuda.Event(blocking=True) if self._picture.is_cuda else None
+        super().__init__(pixels, form, pixels[0].device, pictures)
+        self._stored = torch.cuda.Event(blocking=True) if pixels[0].is_cuda else None
 
     def store(self, image: torch.Tensor, slot: Slot) -> None:
         """As FrameTensors does: complete when this returns, and so is every earlier work on the current stream, so that
         READY may be written and the frame's own slot be freed."""
         super().store(image, slot)
         if self._stored is not None:
-            self._stored.record(torch.cuda.current_stream(self._picture.device))
+            self._stored.record(torch.cuda.current_stream(image.device))
             self._stored.synchronize()

@@ -19,17 +19,23 @@ def host_tensors(slots: Sequence[Slot]) -> list[torch.Tensor]:
 
 
 class FrameTensors:
-    """The tensors of one link's slots, and one float32 (1, height, width, 3) picture on the device."""
+    """The tensors of one link's slots, and float32 (1, height, width, 3) pictures on the device, used in turn."""
 
-    def __init__(self, pixels: Sequence[torch.Tensor], form: FrameFormat, device: torch.device) -> None:
-        """`pixels` are the slots, flat uint8, as `host_tensors` makes them; `form` is the largest picture."""
+    def __init__(
+        self, pixels: Sequence[torch.Tensor], form: FrameFormat, device: torch.device, pictures: int = 1
+    ) -> None:
+        """`pixels` are the slots, flat uint8, as `host_tensors` makes them; `form` is the largest picture. So many
+        `pictures` are good at a time."""
         self._form = form
         self._flat = list(pixels)
         self._slots = [flat[: form.nbytes].view(form.shape) for flat in self._flat]
-        self._picture = torch.empty((1, *form.shape), dtype=torch.float32, device=device)
+        self._pictures = [torch.empty((1, *form.shape), dtype=torch.float32, device=device) for _ in range(pictures)]
+        self._turn = 0
 
     def load(self, slot: Slot) -> torch.Tensor:
-        """The slot's picture as float32 (1, height, width, 3) in [0, 1] on the device. Overwritten by the next call."""
+        """The slot's picture as float32 (1, height, width, 3) in [0, 1] on the device. Overwritten by the next call, or
+        by that after as many as there are pictures."""
+        self._turn = (self._turn + 1) % len(self._pictures)
         pixels, picture = self._buffers(slot)
         picture[0].copy_(pixels)
         return picture.mul_(1 / 255)
@@ -48,10 +54,9 @@ class FrameTensors:
                 f"gave a picture of {width}x{height}; needed: even sides, and at most {self._form.width}x"
                 f"{self._form.height} pixels in all, the link's `max_frame`"
             )
-        if image.device != self._picture.device or image.layout != torch.strided:
-            raise ProcessorError(
-                f"gave a {image.layout} tensor on {image.device}; needed: torch.strided on {self._picture.device}"
-            )
+        device = self._pictures[0].device
+        if image.device != device or image.layout != torch.strided:
+            raise ProcessorError(f"gave a {image.layout} tensor on {image.device}; needed: torch.strided on {device}")
 
     def store(self, image: torch.Tensor, slot: Slot) -> None:
         """Round `image`, a checked picture of the size that the slot was acquired with, into the slot: complete when
@@ -67,11 +72,12 @@ class FrameTensors:
             pixels.copy_(picture[0])
 
     def _buffers(self, slot: Slot) -> tuple[torch.Tensor, torch.Tensor]:
-        """The slot, and the picture on the device, in the slot's size."""
+        """The slot, and the picture on the device whose turn it is, in the slot's size."""
         pixels, shape = self._slots[slot.index], (slot.height, slot.width, 3)
         if pixels.shape != shape:
             flat = self._flat[slot.index]
             pixels = self._slots[slot.index] = flat[: slot.height * slot.width * 3].view(shape)
-        if self._picture.shape[1:] != shape:
-            self._picture = torch.empty((1, *shape), dtype=torch.float32, device=self._picture.device)
-        return pixels, self._picture
+        picture = self._pictures[self._turn]
+        if picture.shape[1:] != shape:
+            picture = self._pictures[self._turn] = torch.empty((1, *shape), dtype=torch.float32, device=picture.device)
+        return pixels, picture

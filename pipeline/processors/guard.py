@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import torch
 
-from pipeline.processors.protocol import FrameIdentity, Processor, Result
+from pipeline.memory.slot_table import MAX_PARTS
+from pipeline.processors.errors import ProcessorError
+from pipeline.processors.protocol import Answer, FrameIdentity, Processor, Result
 
 REPORT_SECONDS = 1.0
 """A processor that fails on every frame is reported once in this time, with the count."""
@@ -34,25 +37,36 @@ class Guard:
 
     def process(self, image: torch.Tensor, frame: FrameIdentity) -> Result | None:
         """What the processor made of the picture, checked; None when it failed. Raises ProcessorGivenUp."""
+        return self._settle(lambda: self._process(image, frame), frame)
+
+    def settle(self, begun: Future[Answer], frame: FrameIdentity) -> Result | None:
+        """As `process`, for a frame that is under way: waits for it."""
+        return self._settle(begun.result, frame)
+
+    def _settle(self, answer: Callable[[], Answer], frame: FrameIdentity) -> Result | None:
         try:
-            result = self._attempt(image, frame)
+            result = self._checked(answer())
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises costs one frame
             self._failed(error, frame)
             return None
         self._in_a_row = 0
         return result
 
-    def _attempt(self, image: torch.Tensor, frame: FrameIdentity) -> Result:
+    def _process(self, image: torch.Tensor, frame: FrameIdentity) -> Answer:
         try:
-            answer = self._processor.process(image, frame)
+            return self._processor.process(image, frame)
         except torch.OutOfMemoryError as error:
             # What the allocator keeps for later may be just what is missing now. Once: then it is not the allocator.
             torch.cuda.empty_cache()
             self._report("out_of_memory", seq=frame.seq, problem=_first_line(error), retried="once")
-            answer = self._processor.process(image, frame)
+            return self._processor.process(image, frame)
+
+    def _checked(self, answer: Answer) -> Result:
         result = answer if isinstance(answer, Result) else Result(answer)
-        if result.image is not None:
-            self._check(result.image)
+        if len(result.before) >= MAX_PARTS:
+            raise ProcessorError(f"gave {len(result.before) + 1} pictures for a frame; allowed: {MAX_PARTS}")
+        for image in result.before if result.image is None else (*result.before, result.image):
+            self._check(image)
         return result
 
     def _failed(self, error: Exception, frame: FrameIdentity) -> None:

@@ -9,7 +9,7 @@ def make_processor(spec: ProcessorSpec) -> Processor:
     if spec.comfyui is not None:
         from pipeline.processors.comfyui.processor import ComfyUIProcessor
 
-        return ComfyUIProcessor(spec.comfyui, spec.params)
+        return ComfyUIProcessor(spec.comfyui, spec.params, audio=spec.audio)
     if spec.comfystream is not None:
         from pipeline.processors.comfystream.processor import ComfyStreamProcessor
 
@@ -25,4 +25,4 @@ def make_processor(spec: ProcessorSpec) -> Processor:
     from pipeline.processors.torch_callable import TorchCallable
 
     assert spec.callable is not None
-    return TorchCallable(spec.callable, spec.params, spec.compile)
+    return TorchCallable(spec.callable, spec.params, spec.compile, spec.in_flight)

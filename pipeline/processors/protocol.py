@@ -1,9 +1,12 @@
 """What every processor answers, whatever runs inside it. Inference knows processors only by this."""
 
-from typing import Any, NamedTuple, Protocol
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 import torch
+
+from pipeline.media.pcm import Pcm
 
 
 class FrameIdentity(msgspec.Struct, frozen=True, gc=False):
@@ -17,9 +20,22 @@ class FrameIdentity(msgspec.Struct, frozen=True, gc=False):
 
 class Result(NamedTuple):
     """What a processor made of one frame: a picture as `process` takes one, in any size that the link behind holds, or
-    None to withhold it; and lines of text for whoever follows the stream's events."""
+    None to withhold it; lines of text for whoever follows the stream; and pictures that are to be shown `before` that
+    picture, evenly in the time since the one of the frame before, as a processor that interpolates makes them."""
 
     image: torch.Tensor | None = None
+    texts: tuple[str, ...] = ()
+    before: tuple[torch.Tensor, ...] = ()
+
+
+Answer: TypeAlias = torch.Tensor | Result | None
+"""A tensor is the picture; None withholds the frame."""
+
+
+class Heard(NamedTuple):
+    """What a processor made of sound: pieces of it, each at its own time, and lines of text."""
+
+    sound: tuple[Pcm, ...] = ()
     texts: tuple[str, ...] = ()
 
 
@@ -36,7 +52,7 @@ class Processor(Protocol):
     def warm_up(self, height: int, width: int) -> None:
         """Pay for what is paid once, so that the first live frame does not."""
 
-    def process(self, image: torch.Tensor, frame: FrameIdentity) -> torch.Tensor | Result | None:
+    def process(self, image: torch.Tensor, frame: FrameIdentity) -> Answer:
         """The new picture; None withholds the frame. `image` belongs to the caller and is overwritten by the next one:
         do not keep it.
 
@@ -49,3 +65,24 @@ class Processor(Protocol):
 
     def close(self) -> None:
         """Give back what `load` took."""
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """A processor that can have several frames under way."""
+
+    def begin(self, image: torch.Tensor, frame: FrameIdentity) -> Future[Answer]:
+        """As `process`, without waiting. `image` is left alone until the future is done."""
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """A processor that takes the sound too, when the topology says `audio: true`. Frames and sound come to it in one
+    thread, in the order in which they arrive."""
+
+    def hear(self, pcm: Pcm) -> Heard:
+        """What a piece of sound completes. May raise anything: the piece is then handed on as it came, or left out, as
+        `on_error` says, and reported."""
+
+    def end_of_sound(self) -> Heard:
+        """What is left when no more comes."""

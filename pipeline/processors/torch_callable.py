@@ -1,18 +1,21 @@
 """Runs a function, a class or a module of the user's own, named in the topology as `module:name`."""
 
-import asyncio
 import importlib
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, get_type_hints
+from concurrent.futures import Future
+from typing import Any, get_type_hints
 
 import msgspec
+import numpy as np
 import torch
 
+from pipeline.media.pcm import Pcm
+from pipeline.processors.coroutines import CoroutineThread
 from pipeline.processors.errors import ProcessorError
-from pipeline.processors.protocol import FrameIdentity, Result
+from pipeline.processors.protocol import Answer, FrameIdentity, Heard
 
-Answer: TypeAlias = torch.Tensor | Result | Awaitable[torch.Tensor | Result | None] | None
+WARM_UP = FrameIdentity("warm-up", 0, 0, 0)
 
 
 class TorchCallable:
@@ -20,18 +23,25 @@ class TorchCallable:
 
     A function is called as `function(image, **params)`. A class is made as `cls(**params)` and its instance called as
     `instance(image)`; an `nn.Module` is put on the device and into evaluation mode. New parameters go to the instance's
-    own `update(**params)` if it has one; else a new instance is made. Either may be a coroutine function.
+    own `update(**params)` if it has one; else a new instance is made. Either may be a coroutine function, and either
+    gets the FrameIdentity if it has a parameter of the name `frame`.
+
+    Sound goes to the instance's `audio(samples)`, float32 (channels, n) at 48 kHz on the device, which gives other
+    samples, or None for silence; a text, and the sound goes on as it came; or a Heard.
     """
 
-    def __init__(self, target: str, params: dict[str, Any], compile_mode: str | None = None) -> None:
-        """`compile_mode`: have torch compile it, in this mode."""
+    def __init__(
+        self, target: str, params: dict[str, Any], compile_mode: str | None = None, in_flight: int = 1
+    ) -> None:
+        """`compile_mode`: have torch compile it, in this mode. `in_flight`: so many frames will be under way."""
         self._target = target
         self._params = dict(params)
         self._compile_mode = compile_mode
         self._instance: Any = None
-        self._function: Callable[..., Answer] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_class = False
+        self._function: Callable[..., Answer | Awaitable[Answer]] | None = None
+        self._in_flight = in_flight
+        self._coroutines = CoroutineThread("callable")
+        self._is_class = self._wants_frame = False
         self._device = torch.device("cpu")
 
     def load(self, device: torch.device) -> None:
@@ -40,20 +50,45 @@ class TorchCallable:
         found = resolve(self._target)
         self._is_class = inspect.isclass(found)
         self._check(found, self._params)
-        self._adopt(self._make(found, self._params))
+        made = self._make(found, self._params)
+        if self._in_flight > 1 and not _is_coroutine(made):
+            raise ProcessorError(f"{self._target}: in_flight {self._in_flight} needs a coroutine function: async def")
+        self._adopt(made)
 
     def warm_up(self, height: int, width: int) -> None:
         """Raises ProcessorError when torch cannot compile it."""
         try:
-            self._call(torch.zeros((1, height, width, 3), device=self._device))
+            self.process(torch.zeros((1, height, width, 3), device=self._device), WARM_UP)
         except Exception as error:  # Whatever the compiler raises.
             if self._compile_mode is None:
                 raise
             first = str(error).strip().partition("\n")[0]
             raise ProcessorError(f"{self._target}: cannot be compiled: {type(error).__name__}: {first}") from error
 
-    def process(self, image: torch.Tensor, frame: FrameIdentity) -> torch.Tensor | Result | None:
-        return self._call(image)
+    def process(self, image: torch.Tensor, frame: FrameIdentity) -> Answer:
+        answer = self._call(image, frame)
+        return self._coroutines.run(answer) if inspect.isawaitable(answer) else answer
+
+    def begin(self, image: torch.Tensor, frame: FrameIdentity) -> Future[Answer]:
+        """See `protocol.Concurrent`."""
+        answer = self._call(image, frame)
+        assert inspect.isawaitable(answer)
+        return self._coroutines.begin(answer)
+
+    def hear(self, pcm: Pcm) -> Heard:
+        """See `protocol.Listener`."""
+        audio = getattr(self._instance, "audio", None)
+        if not callable(audio):
+            raise ProcessorError(f"{self._target}: takes no sound: needed is a class with a method audio(samples)")
+        answer = audio(torch.from_numpy(np.array(pcm.samples)).to(self._device))
+        if isinstance(answer, Heard):
+            return answer
+        if answer is None or isinstance(answer, str):
+            return Heard() if answer is None else Heard((pcm,), (answer,))
+        return Heard((self._sound(answer, pcm.pts),))
+
+    def end_of_sound(self) -> Heard:
+        return Heard()
 
     def update(self, params: dict[str, Any]) -> dict[str, Any]:
         found = resolve(self._target)
@@ -69,19 +104,24 @@ class TorchCallable:
 
     def close(self) -> None:
         self._instance = self._function = None
-        if self._loop is not None:
-            self._loop.close()
+        self._coroutines.close()
 
-    def _call(self, image: torch.Tensor) -> torch.Tensor | Result | None:
+    def _call(self, image: torch.Tensor, frame: FrameIdentity) -> Answer | Awaitable[Answer]:
         assert self._function is not None, "load comes first"
-        answer = self._function(image) if self._is_class else self._function(image, **self._params)
-        if inspect.isawaitable(answer):
-            self._loop = self._loop or asyncio.new_event_loop()
-            answer = self._loop.run_until_complete(answer)
-        return answer
+        arguments = {} if self._is_class else self._params
+        if self._wants_frame:
+            return self._function(image, frame=frame, **arguments)
+        return self._function(image, **arguments)
+
+    def _sound(self, samples: Any, pts: int) -> Pcm:
+        if not isinstance(samples, torch.Tensor) or samples.ndim != 2 or samples.shape[0] not in (1, 2):
+            shape = tuple(samples.shape) if isinstance(samples, torch.Tensor) else type(samples).__name__
+            raise ProcessorError(f"audio gave {shape}; needed: float (1 or 2 channels, samples), a text, or None")
+        return Pcm(pts, samples.to("cpu", torch.float32).numpy())
 
     def _adopt(self, made: Any) -> None:
         self._instance = made if self._is_class else None
+        self._wants_frame = "frame" in _parameters(made.__call__ if self._is_class else made)
         self._function = made if self._compile_mode is None else torch.compile(made, mode=self._compile_mode)
 
     def _make(self, found: Any, params: dict[str, Any]) -> Any:
@@ -103,10 +143,11 @@ class TorchCallable:
         except (TypeError, ValueError):
             return  # Written in C; only calling it will tell.
         image = () if self._is_class else (None,)
+        given = {"frame": None} if not self._is_class and "frame" in signature.parameters else {}
         try:
-            signature.bind(*image, **params)
+            signature.bind(*image, **given, **params)
         except TypeError as error:
-            names = ", ".join(list(signature.parameters)[len(image) :]) or "none"
+            names = ", ".join(name for name in list(signature.parameters)[len(image) :] if name not in given) or "none"
             raise ProcessorError(f"{self._target}: {error}; parameters that it takes: {names}") from error
         for name, kind in _types(found).items():
             if name in params:
@@ -119,6 +160,17 @@ class TorchCallable:
             raise ProcessorError(f"{self._target}: {name}: {error}") from error
         except TypeError:
             pass  # A type of the user's own, of which YAML knows nothing.
+
+
+def _is_coroutine(made: Any) -> bool:
+    return inspect.iscoroutinefunction(made) or inspect.iscoroutinefunction(type(made).__call__)
+
+
+def _parameters(function: Any) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []  # Written in C.
 
 
 def _types(found: Any) -> dict[str, Any]:

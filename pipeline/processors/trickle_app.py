@@ -1,28 +1,30 @@
 """Runs a processor that was written for trickle-app (published as pytrickle), unchanged, named as `module:name`.
 
-It may be a function of a VideoFrame, a FrameProcessor, or an object with decorated handlers. Audio handlers are not
-called: sound passes by inference.
+It may be a function of a VideoFrame, a FrameProcessor, or an object with decorated handlers.
 """
 
-import asyncio
 import inspect
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.media.pcm import Pcm
 from pipeline.processors import trickle_frames
+from pipeline.processors.coroutines import CoroutineThread
 from pipeline.processors.errors import ProcessorError
-from pipeline.processors.protocol import FrameIdentity, Result
+from pipeline.processors.protocol import Answer, FrameIdentity, Heard, Result
 from pipeline.processors.torch_callable import resolve
+from pipeline.processors.trickle_sound import audio_frame, pcm_of
 
 TIME_BASE = Fraction(1, 90_000)
 
 _METHODS = {
     "video": "process_video_async",
+    "audio": "process_audio_async",
     "model_loader": "load_model",
     "param_updater": "update_params",
     "stream_start": "on_stream_start",
@@ -35,7 +37,8 @@ Handler = Callable[..., Any]
 
 class TrickleAppProcessor:
     """See `protocol.Processor`. The user's coroutines run in an event loop of their own, which lives as long as the
-    processor: background tasks that they start there go on between frames."""
+    processor: background tasks that they start there go on between frames. Sound goes to the audio handler, if it has
+    one; else it goes on as it came."""
 
     def __init__(self, target: str, params: dict[str, Any]) -> None:
         self._target = target
@@ -43,16 +46,16 @@ class TrickleAppProcessor:
         self._device = torch.device("cpu")
         self._handlers: dict[str, Handler] = {}
         self._frame_class: type[Any] = trickle_frames.VideoFrame
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="trickle-app", daemon=True)
+        self._audio_class: type[Any] = trickle_frames.AudioFrame
+        self._coroutines = CoroutineThread("trickle-app")
 
     def load(self, device: torch.device) -> None:
         self._device = device
         trickle_frames.install()
         found = resolve(self._target)
-        self._frame_class = trickle_frames.video_frame_class()
+        self._frame_class = trickle_frames.frame_class("VideoFrame")
+        self._audio_class = trickle_frames.frame_class("AudioFrame")
         self._handlers = _handlers(self._target, found)
-        self._thread.start()
         try:
             self._call("model_loader", **self._params)
             self._call("stream_start", self._params)
@@ -64,9 +67,23 @@ class TrickleAppProcessor:
     def warm_up(self, height: int, width: int) -> None:
         self.process(torch.zeros((1, height, width, 3), device=self._device), FrameIdentity("warm-up", 0, 0, 0))
 
-    def process(self, image: torch.Tensor, frame: FrameIdentity) -> Result:
-        answer = self._call("video", self._frame_class(image, frame.pts, TIME_BASE))
-        return Result(None if answer is None else _picture(answer, self._device))
+    def process(self, image: torch.Tensor, frame: FrameIdentity) -> Answer:
+        return self.begin(image, frame).result()
+
+    def begin(self, image: torch.Tensor, frame: FrameIdentity) -> Future[Answer]:
+        """See `protocol.Concurrent`."""
+        return self._coroutines.begin(self._process(self._frame_class(image, frame.pts, TIME_BASE)))
+
+    def hear(self, pcm: Pcm) -> Heard:
+        """See `protocol.Listener`."""
+        if "audio" not in self._handlers:
+            return Heard((pcm,))
+        answer = self._call("audio", audio_frame(self._audio_class, pcm))
+        frames = answer if isinstance(answer, list | tuple) else getattr(answer, "frames", [answer])
+        return Heard(tuple(pcm_of(frame) for frame in frames if frame is not None))
+
+    def end_of_sound(self) -> Heard:
+        return Heard()
 
     def update(self, params: dict[str, Any]) -> dict[str, Any]:
         if "param_updater" not in self._handlers:
@@ -76,11 +93,16 @@ class TrickleAppProcessor:
         return dict(self._params)
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._call("stream_stop")
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
+        self._call("stream_stop")
+        self._handlers = {}
+        self._coroutines.close()
+
+    async def _process(self, frame: Any) -> Answer:
+        """A handler that is no coroutine holds the loop up, as it would have held up the caller."""
+        answer = self._handlers["video"](frame)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        return Result(None if answer is None else _picture(answer, self._device))
 
     def _call(self, kind: str, *args: Any, **kwargs: Any) -> Any:
         """What the handler of this kind gives; None where there is none."""
@@ -89,12 +111,8 @@ class TrickleAppProcessor:
             return None
         answer = handler(*args, **kwargs)
         if inspect.isawaitable(answer):
-            answer = asyncio.run_coroutine_threadsafe(_awaited(answer), self._loop).result()
+            answer = self._coroutines.run(answer)
         return answer
-
-
-async def _awaited(answer: Any) -> Any:
-    return await answer
 
 
 def _handlers(target: str, found: Any) -> dict[str, Handler]:

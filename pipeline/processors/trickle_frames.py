@@ -5,6 +5,7 @@ against it where the package is not installed.
 """
 
 import asyncio
+import copy
 import functools
 import importlib.util
 import inspect
@@ -55,6 +56,41 @@ class VideoFrame:
         frame = VideoFrame(new_tensor, self.timestamp, self.time_base, self.log_timestamps.copy())
         frame.side_data = self.side_data
         return frame
+
+
+class AudioFrame:
+    """A piece of sound and its time: `samples` as a decoder gives them, (channels, n) of a planar `format` such as
+    fltp, (1, channels * n) of a packed one such as s16."""
+
+    def __init__(self, frame: Any) -> None:
+        """`frame` is like a decoder's. Raises ValueError for one without a time."""
+        if frame.pts is None:
+            raise ValueError("Audio frame has no timestamp")
+        self.samples = frame.to_ndarray()
+        self.nb_samples = frame.samples
+        self.format = frame.format.name
+        self.rate = frame.sample_rate
+        self.layout = frame.layout.name
+        self.timestamp = frame.pts
+        self.time_base = frame.time_base
+        self.log_timestamps: dict[str, float] = {}
+        self.side_data = SideData()
+
+    def replace_samples(self, samples: Any) -> Self:
+        """The same piece with other samples, (channels, n) or (n,)."""
+        other = copy.copy(self)
+        other.samples = samples
+        other.nb_samples = samples.shape[-1] if samples.ndim > 1 else len(samples)
+        other.log_timestamps = self.log_timestamps.copy()
+        return other
+
+
+class AudioOutput:
+    """Processed sound."""
+
+    def __init__(self, frames: list[AudioFrame], request_id: str = "") -> None:
+        self.frames = frames
+        self.request_id = request_id
 
 
 class VideoOutput:
@@ -130,7 +166,13 @@ param_updater = _decorator("param_updater")
 on_stream_start = _decorator("stream_start")
 on_stream_stop = _decorator("stream_stop")
 
-_FRAMES: dict[str, object] = {"VideoFrame": VideoFrame, "VideoOutput": VideoOutput, "SideData": SideData}
+_FRAMES: dict[str, object] = {
+    "VideoFrame": VideoFrame,
+    "VideoOutput": VideoOutput,
+    "AudioFrame": AudioFrame,
+    "AudioOutput": AudioOutput,
+    "SideData": SideData,
+}
 _PROCESSOR: dict[str, object] = {"FrameProcessor": FrameProcessor}
 _DECORATORS: dict[str, object] = {
     "video_handler": video_handler,
@@ -157,9 +199,9 @@ def install() -> None:
                 setattr(sys.modules[package], part, module)
 
 
-def video_frame_class() -> type[Any]:
-    """The VideoFrame that the user's code knows: the package's own, or ours."""
+def frame_class(name: str) -> type[Any]:
+    """The VideoFrame or AudioFrame that the user's code knows: the package's own, or ours."""
     for package in ("pytrickle", "trickle_app"):
         if package in sys.modules:
-            return sys.modules[package].VideoFrame  # type: ignore[no-any-return]
-    return VideoFrame
+            return getattr(sys.modules[package], name)  # type: ignore[no-any-return]
+    return _FRAMES[name]  # type: ignore[return-value]

@@ -51,3 +51,21 @@ def picture(seed, size=SIZE):
 def run(processor, image, seq=0):
     with torch.inference_mode():
         return processor.process(image, FrameIdentity("main", 0, seq, 3000 * seq))
+
+
+class Gain:
+    """A node of the tests': sound times `gain`, and how loud it was."""
+
+    RETURN_TYPES = ("AUDIO", "STRING")
+    FUNCTION = "run"
+    CATEGORY = "tests"
+    runs: ClassVar[list[int]] = []
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"audio": ("AUDIO",), "gain": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 8.0})}}
+
+    def run(self, audio, gain):
+        waveform = audio["waveform"]
+        Gain.runs.append(waveform.shape[-1])
+        return {**audio, "waveform": waveform * gain}, f"peak {float(waveform.abs().max()):.2f}"

@@ -3,15 +3,17 @@
 import logging
 import sys
 
+import numpy as np
 import pytest
 import torch
 
+from pipeline.media.pcm import Pcm
 from pipeline.processors.comfyui.answers import NodeError
 from pipeline.processors.comfyui.processor import ComfyUIProcessor
 from pipeline.processors.comfyui.workflow import WorkflowError
 from pipeline.processors.errors import ProcessorError
 from pipeline.topology_sections import ComfyUI
-from tests.comfyui.probe import BLEND, CPU, INVERT, SIZE, Probe, node, picture, run
+from tests.comfyui.probe import BLEND, CPU, INVERT, SIZE, Gain, Probe, node, picture, run
 
 PAINT = {
     "3": node(
@@ -37,11 +39,12 @@ PAINT = {
 @pytest.fixture(scope="module")
 def processor(workspace, models, tmp_path_factory):
     """One for all: the engine is a process's own. Each test sets its workflow."""
-    made = ComfyUIProcessor(ComfyUI(workspace=workspace, workflow="", models=str(models)), {"prompt": INVERT})
+    spec = ComfyUI(workspace=workspace, workflow="", models=str(models))
+    made = ComfyUIProcessor(spec, {"prompt": INVERT}, audio=True)
     arguments, level, out = list(sys.argv), logging.getLogger().level, sys.stdout
     made.load(CPU)
     assert (sys.argv, logging.getLogger().level, sys.stdout) == (arguments, level, out), "nothing is left hijacked"
-    made._engine.classes["Probe"] = Probe
+    made._engine.classes.update(Probe=Probe, Gain=Gain)
     made.warm_up(SIZE, SIZE)
     yield made
     made.close()
@@ -200,3 +203,64 @@ def test_a_sampler_paints_with_a_checkpoint_and_follows_seed_and_text(processor)
 def test_what_is_no_workspace_is_one_line(tmp_path):
     with pytest.raises(ProcessorError, match=f"{tmp_path}: no ComfyUI checkout, it has no execution.py"):
         ComfyUIProcessor(ComfyUI(workspace=str(tmp_path), workflow=""), {"prompt": INVERT}).load(CPU)
+
+
+# Sound
+
+LOUDER = {
+    "1": node("LoadAudioTensor", buffer_size=20.0),
+    "2": node("Gain", audio=["1", 0], gain=2.0),
+    "3": node("SaveAudioTensor", audio=["2", 0]),
+    "4": node("SaveTextTensor", data=["2", 1]),
+}
+PIECE = Pcm(90_000, np.full((2, 960), 0.25, np.float32))
+
+
+def test_sound_goes_through_the_workflow_and_frames_past_it(processor):
+    Gain.runs.clear()
+    processor.update({"prompt": LOUDER})
+    heard = processor.hear(PIECE)
+    assert heard.texts == ("peak 0.25",)
+    (louder,) = heard.sound
+    assert (louder.pts, louder.samples.shape) == (90_000, (1, 960))
+    assert np.allclose(louder.samples, 0.5)
+    assert torch.equal(run(processor, picture(1)).image, picture(1))
+    assert Gain.runs == [960], "once for the piece, never for the frame"
+
+
+def test_each_piece_of_sound_runs_anew_and_what_is_left_at_the_end_too(processor):
+    processor.update({"prompt": LOUDER})
+    list(processor.end_of_sound().sound)
+    Gain.runs.clear()
+    for number in range(3):
+        processor.hear(Pcm(90_000 + 1800 * number, PIECE.samples))
+    assert processor.hear(Pcm(90_000 + 5400, PIECE.samples[:, :480])).sound == ()
+    (rest,) = processor.end_of_sound().sound
+    assert (rest.pts, rest.samples.shape) == (90_000 + 5400, (1, 480))
+    assert Gain.runs == [960, 960, 960, 480]
+
+
+def test_pictures_and_sound_go_through_one_workflow_side_by_side(processor):
+    listening = {key: value for key, value in LOUDER.items() if key != "3"}
+    both = {f"1{key}": _moved(value) for key, value in listening.items()} | INVERT
+    processor.update({"prompt": both})
+    Gain.runs.clear()
+    for seq in range(3):
+        assert torch.equal(run(processor, picture(seq), seq).image, 1 - picture(seq))
+    heard = processor.hear(PIECE)
+    assert heard.sound == (PIECE,), "no node takes it, so it goes on as it came"
+    assert heard.texts == ("peak 0.25",)
+    assert len(Gain.runs) == 1
+
+
+def test_a_change_takes_effect_with_the_next_piece_of_sound(processor):
+    processor.update({"prompt": LOUDER})
+    processor.update({"nodes": {"2": {"inputs": {"gain": 4.0}}}})
+    (louder,) = processor.hear(PIECE).sound
+    assert np.allclose(louder.samples, 1.0)
+
+
+def _moved(each):
+    """The same node with its links to nodes of ids one digit longer."""
+    links = {name: [f"1{value[0]}", value[1]] for name, value in each["inputs"].items() if isinstance(value, list)}
+    return {**each, "inputs": {**each["inputs"], **links}}

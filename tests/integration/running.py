@@ -1,5 +1,6 @@
 """A pipeline run as a user runs it: `python launcher.py run FILE`, watched over its log lines and its summary."""
 
+import asyncio
 import os
 import re
 import select
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import yaml
 
 from pipeline.messages import Status
 from pipeline.run_dir import run_dir
+from pipeline.trickle.subscriber import TrickleSubscriber
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -108,6 +111,20 @@ class RunningPipeline:
         )
         return done.returncode, done.stdout
 
+    def read_channel(self, name: str) -> Callable[[], bytes]:
+        """Subscribe to a channel of the relay's from its first segment on. What is returned waits until the channel
+        ends, and gives everything that was in it."""
+        url = f"{self.url_of('relay')}/{name}"
+        read: list[bytes] = []
+        reader = threading.Thread(target=lambda: asyncio.run(_read_channel(url, read)), name="channel-reader")
+        reader.start()
+
+        def all_of_it() -> bytes:
+            reader.join(PATIENCE_S)
+            return b"".join(read)
+
+        return all_of_it
+
     def end(self) -> int:
         """Wait for the launcher to end by itself and return its exit code."""
         code = self.process.wait(PATIENCE_S)
@@ -140,6 +157,12 @@ class RunningPipeline:
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()
+
+
+async def _read_channel(url: str, read: list[bytes]) -> None:
+    async with TrickleSubscriber(url, start_seq=0) as subscriber:
+        while (segment := await subscriber.next()) is not None:
+            read.append(await segment.read_all())
 
 
 def wait_until_gone(pid: int) -> bool:

@@ -1,5 +1,7 @@
 """What egress makes of frames and sound, watched as a viewer would: other sizes, other codecs."""
 
+import os
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -51,3 +53,32 @@ def test_pictures_that_change_their_size_and_sound_that_is_encoded_anew_come_out
     assert len(pictures) == FRAMES
     assert {(width, height) for _, width, height in pictures} == {(256, 256), (384, 256)}
     assert all(before < after for (before, *_), (after, *_) in pairwise(pictures))
+
+
+def test_the_size_of_the_frames_changes_while_they_flow(launch: Launch, source: Path, tmp_path: Path) -> None:
+    """And a decode that is started again makes them of the new size too."""
+    pipeline = launch(
+        source,
+        frame={"width": 256, "height": 256},
+        links__raw={"policy": "block", "max_frame": {"width": 384, "height": 256}},
+        links__styled={"policy": "block", "max_frame": {"width": 384, "height": 256}},
+        stages__egress__sink={"trickle": "output", "file": str(tmp_path / "out.ts")},
+    )
+    pipeline.wait_for("first_frame stage=egress")
+    code, said = pipeline.update("{width: 384}", "decode")
+    assert (code, said) == (0, 'decode: changed {"width":384,"height":256,"fit":"crop","max_fps":null}\n')
+    code, said = pipeline.update("{width: 640}", "decode")
+    assert code == 2
+    assert "decode: 640x256 does not fit in the slots of links.raw, made for 384x256" in said
+    os.kill(pipeline.pid_of("decode"), signal.SIGKILL)
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    assert (frames.decoded, frames.delivered + sum(frames.dropped.values())) == (FRAMES, FRAMES)
+    assert frames.dropped.keys() <= {"crash"}, "none but the one that decode died on"
+    sizes = [(width, height) for _, width, height in decoded_times(tmp_path / "out.ts")]
+    assert len(sizes) == frames.delivered
+    change = sizes.index((384, 256))
+    assert set(sizes[:change]) == {(256, 256)}
+    assert set(sizes[change:]) == {(384, 256)}
+    assert verify_recording(tmp_path / "seen.mp4", FPS).out_of_order == 0

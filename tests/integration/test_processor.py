@@ -103,7 +103,7 @@ def test_a_change_that_makes_no_sense_is_one_line(launch: Launch) -> None:
     pipeline = launch(None)
     pipeline.wait_for("ready stage=inference")
     for stage, params, said in (
-        ("decode", "{word: two}", "no stage 'decode' runs a processor; allowed: inference"),
+        ("decode", "{word: two}", "decode: word: not known here; allowed: width, height, fit"),
         ("inference", "word", "needed is a map of names to values"),
         ("inference", "{word: [}", "no YAML or JSON"),
         ("inference", "@no-such-file", "no-such-file"),

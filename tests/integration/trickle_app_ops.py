@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pytrickle.decorators import model_loader, param_updater, video_handler
-from pytrickle.frames import VideoFrame
+from pytrickle.decorators import audio_handler, model_loader, param_updater, video_handler
+from pytrickle.frames import AudioFrame, VideoFrame
 
 
 class Negative:
@@ -21,3 +21,13 @@ class Negative:
     @param_updater
     async def update(self, params: dict[str, Any]) -> None:
         self.strength = params["strength"]
+
+
+class QuieterApp:
+    @video_handler
+    async def process(self, frame: VideoFrame) -> VideoFrame:
+        return frame.replace_tensor(1 - frame.tensor)
+
+    @audio_handler
+    async def hear(self, frame: AudioFrame) -> list[AudioFrame]:
+        return [frame.replace_samples(frame.samples * 0.75)]

@@ -1,3 +1,5 @@
+from concurrent.futures import Future
+
 import pytest
 import torch
 
@@ -85,3 +87,28 @@ def test_out_of_memory_is_tried_once_more(reports):
 def test_out_of_memory_again_costs_the_frame(reports):
     assert run(reports, torch.OutOfMemoryError("a"), torch.OutOfMemoryError("b")) == [None]
     assert [name for name, _ in reports] == ["out_of_memory", "processor_error"]
+
+
+def test_pictures_to_be_shown_before_are_checked_too(reports):
+    (result, failed) = run(reports, Result(IMAGE, (), (IMAGE,)), Result(IMAGE, (), ("no picture",)))
+    assert result.before == (IMAGE,)
+    assert failed is None
+    assert reports[0][1]["problem"] == "ProcessorError: gave a str"
+
+
+def test_a_frame_becomes_sixteen_pictures_at_most(reports):
+    (most, more) = run(reports, Result(IMAGE, (), (IMAGE,) * 15), Result(IMAGE, (), (IMAGE,) * 16))
+    assert len(most.before) == 15
+    assert more is None
+    assert reports[0][1]["problem"] == "ProcessorError: gave 17 pictures for a frame; allowed: 16"
+
+
+def test_a_frame_that_was_under_way_is_settled_like_any_other(reports):
+    guard = Guard(Scripted(), check, lambda name, **fields: reports.append((name, fields)), 0)
+    good, bad = Future(), Future()
+    good.set_result(IMAGE)
+    bad.set_exception(RuntimeError("no"))
+    frame = FrameIdentity("main", 0, 7, 0)
+    assert guard.settle(good, frame).image is IMAGE
+    assert guard.settle(bad, frame) is None
+    assert reports == [("processor_error", {"seq": 7, "problem": "RuntimeError: no", "count": 1})]

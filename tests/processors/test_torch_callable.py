@@ -1,11 +1,13 @@
 import sys
 import weakref
 
+import numpy as np
 import pytest
 import torch
 
+from pipeline.media.pcm import Pcm
 from pipeline.processors.errors import ProcessorError
-from pipeline.processors.protocol import FrameIdentity
+from pipeline.processors.protocol import FrameIdentity, Heard
 from pipeline.processors.torch_callable import TorchCallable
 
 OPS = "pipeline.processors.torch_ops"
@@ -50,9 +52,14 @@ def test_a_wrong_callable_or_parameter_is_refused_with_what_there_is(target: str
 
 
 ODD = """
+import asyncio
+
 import torch
 
+from pipeline.processors.protocol import Result
+
 kept = []
+waiting = []
 NUMBER = 3
 
 
@@ -91,6 +98,31 @@ class Adjustable:
 
     async def __call__(self, image):
         return image * self.gain
+
+
+class Ear(Gain):
+    def audio(self, samples):
+        if samples.shape[1] == 1:
+            return "one sample"
+        if samples.shape[1] == 2:
+            return None
+        if samples.shape[1] == 3:
+            return samples.sum()
+        return samples * self.gain
+
+
+async def identified(image, frame, offset: int = 0):
+    return Result(image, (f"{frame.stream} {frame.seq + offset}",))
+
+
+async def gathers(image, parties: int = 2):
+    # Ends when so many are under way.
+    waiting.append(asyncio.get_running_loop().create_future())
+    if len(waiting) == parties:
+        for each in waiting:
+            each.set_result(None)
+    await waiting[-1]
+    return image + 1
 
 
 def no_image():
@@ -217,3 +249,51 @@ def test_closing_lets_the_processor_go(odd: str) -> None:
     instance = weakref.ref(sys.modules[odd].kept.pop())
     processor.close()
     assert instance() is None
+
+
+def test_a_parameter_named_frame_gets_the_identity_and_is_none_of_the_users(odd: str) -> None:
+    processor = loaded(f"{odd}:identified", {"offset": 10})
+    result = processor.process(PICTURE, FRAME)
+    assert result.texts == (f"{FRAME.stream} {FRAME.seq + 10}",)
+    with pytest.raises(ProcessorError, match=r"parameters that it takes: offset$"):
+        processor.update({"ofset": 1})
+    processor.close()
+
+
+def test_several_frames_of_a_coroutine_are_under_way_at_a_time(odd: str) -> None:
+    processor = TorchCallable(f"{odd}:gathers", {}, in_flight=2)
+    processor.load(torch.device("cpu"))
+    begun = [processor.begin(PICTURE, FRAME), processor.begin(PICTURE, FRAME)]
+    assert [torch.equal(each.result(10), PICTURE + 1) for each in begun] == [True, True]
+    processor.close()
+
+
+def test_only_a_coroutine_can_have_several_frames_under_way(odd: str) -> None:
+    for target in (f"{odd}:Gain", f"{OPS}:invert"):
+        with pytest.raises(ProcessorError, match="in_flight 2 needs a coroutine function: async def"):
+            TorchCallable(target, {}, in_flight=2).load(torch.device("cpu"))
+
+
+def sound(samples: int, channels: int = 2) -> Pcm:
+    return Pcm(77, np.full((channels, samples), 0.5, np.float32))
+
+
+def test_sound_goes_to_the_audio_of_an_instance(odd: str) -> None:
+    processor = loaded(f"{odd}:Ear", {"gain": 0.5})
+    (quieter,) = processor.hear(sound(480)).sound
+    assert (quieter.pts, quieter.samples.dtype) == (77, np.float32)
+    assert np.array_equal(quieter.samples, np.full((2, 480), 0.25, np.float32))
+
+
+def test_a_text_lets_the_sound_go_on_and_none_is_silence(odd: str) -> None:
+    processor = loaded(f"{odd}:Ear")
+    one = sound(1)
+    assert processor.hear(one) == Heard((one,), ("one sample",))
+    assert processor.hear(sound(2)) == Heard()
+
+
+def test_what_is_no_sound_is_said(odd: str) -> None:
+    with pytest.raises(ProcessorError, match=r"audio gave \(\); needed: float \(1 or 2 channels, samples\)"):
+        loaded(f"{odd}:Ear").hear(sound(3))
+    with pytest.raises(ProcessorError, match=r"takes no sound: needed is a class with a method audio\(samples\)"):
+        loaded(f"{odd}:Gain").hear(sound(3))

@@ -128,7 +128,7 @@ def test_what_the_engine_notes_in_one_run_is_gone_in_the_next():
             r"node 2 \(ImageInvert\): input image: there is no node 7",
         ),
         (with_nodes(**{"3": node("PreviewImage")}), r"node 3 \(PreviewImage\): input images is missing"),
-        (with_nodes(**{"4": node("LoadAudioTensor")}), r"node 4 \(LoadAudioTensor\): audio does not pass"),
+        (with_nodes(**{"4": node("LoadAudioTensor")}), r"node 4 \(LoadAudioTensor\): .* processor.audio: true"),
     ],
 )
 def test_a_mistake_names_the_node_and_what_is_allowed(workflow, said):
@@ -202,3 +202,61 @@ def test_a_new_workflow_may_be_changed_at_once():
 def test_a_change_that_makes_no_sense_is_refused(params, said):
     with pytest.raises(WorkflowError, match=said):
         change(INVERT, params)
+
+
+# Sound and text
+
+HEARD = {
+    "1": node("LoadAudioTensor", buffer_size=200.0),
+    "2": node("PitchShift", audio=["1", 0]),
+    "3": node("SaveAudioTensor", audio=["2", 0]),
+}
+CAPTIONS = {
+    **INVERT,
+    "4": node("LoadAudioTensor"),
+    "5": node("Transcribe", audio=["4", 0]),
+    "6": node("SaveTextTensor", data=["5", 0]),
+    "7": node("Describe", image=["1", 0]),
+    "8": node("SaveTextTensor", data=["7", 0]),
+    "9": node("Both", image=["1", 0], audio=["4", 0]),
+    "10": node("SaveTextTensor", data=["9", 0]),
+}
+
+
+def test_sound_comes_in_and_goes_out_through_nodes_of_ours_and_frames_go_on_as_they_came():
+    live = convert(HEARD, audio=True)
+    assert (live.audio_input, live.audio_output, live.buffer_ms) == ("1", "3", 200.0)
+    assert live.prompt["1"] == node("LivepipeAudioInput")
+    assert live.prompt["3"] == node("LivepipeAudioOutput", audio=["2", 0])
+    assert (live.outputs, live.audio_outputs) == ([], ["3"])
+
+
+def test_text_of_the_sound_alone_is_made_for_pieces_of_it_and_all_other_for_frames():
+    live = convert(CAPTIONS, audio=True)
+    assert live.outputs == ["3", "8", "10"]
+    assert live.audio_outputs == ["6"]
+    assert live.buffer_ms == 500
+
+
+def test_a_workflow_that_only_writes_needs_no_picture_output():
+    text = node("SaveTextTensor", data=["2", 0])
+    live = convert({"1": node("LoadImage"), "2": node("Describe", image=["1", 0]), "3": text})
+    assert (live.output, live.outputs, live.audio_input) == (None, ["3"], None)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "said"),
+    [
+        ({**HEARD, "1": node("LoadTensor")}, r"node 3 \(SaveAudioTensor\): gets no sound of the stream's"),
+        ({**HEARD, "9": node("LoadAudioTensor")}, "are each a sound input"),
+        ({**HEARD, "3": node("SaveAudioTensor")}, "gets no sound of the stream's"),
+        (
+            {**HEARD, "1": node("LoadAudioTensor", buffer_size=1)},
+            r"node 1 \(LoadAudioTensor\): input buffer_size: 1; allowed: FLOAT, min 10, max 10000, milliseconds",
+        ),
+        ({"1": HEARD["1"]}, "no node takes the result"),
+    ],
+)
+def test_a_mistake_about_sound_names_the_node_and_what_is_allowed(workflow, said):
+    with pytest.raises(WorkflowError, match=said):
+        convert(workflow, audio=True)

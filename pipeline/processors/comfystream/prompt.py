@@ -15,6 +15,11 @@ def stream_prompt(workflow: LiveWorkflow, number: int) -> Prompt:
             "no node takes the stream's picture (PrimaryInputLoadImage, LoadImage or LoadTensor): ComfyStream refuses "
             "a workflow that makes pictures of nothing; `comfyui` runs it"
         )
+    if workflow.output is None:
+        raise WorkflowError(
+            "no node takes a picture (PreviewImage, SaveImage or SaveTensor), and ComfyStream wants one; "
+            "`comfyui` does without"
+        )
     if workflow.counted:
         key, name = workflow.counted[0]
         raise WorkflowError(

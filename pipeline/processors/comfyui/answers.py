@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.processors.comfyui.workflow import OUTPUT, Prompt, WorkflowError, is_link
+from pipeline.processors.comfyui.workflow import AUDIO_OUTPUT, OUTPUT, Prompt, WorkflowError, is_link
 
 _SHOWN_CHOICES = 20
 
@@ -38,7 +38,7 @@ def check_run(prompt: Prompt, messages: Sequence[tuple[str, dict[str, Any]]]) ->
     for event, data in reversed(messages):
         if event == "execution_error":
             key, kind = str(data["node_id"]), data.get("exception_type", "")
-            shown = "the output" if data.get("node_type") == OUTPUT else data.get("node_type", "")
+            shown = "the output" if data.get("node_type") in (OUTPUT, AUDIO_OUTPUT) else data.get("node_type", "")
             text = f"node {key} ({shown}): {kind.rpartition('.')[2]}: {str(data.get('exception_message', '')).strip()}"
             if kind.endswith("OutOfMemoryError"):
                 raise torch.OutOfMemoryError(text)

@@ -1,4 +1,5 @@
-"""A ComfyUI workflow in the API format, made to run on a stream: its picture input and outputs become nodes of ours.
+"""A ComfyUI workflow in the API format, made to run on a stream: where pictures, sound and text come in and go out
+become nodes of ours.
 
 Pure dictionaries: no engine is needed to read, check or change one. The rules are those of ComfyStream's
 `convert_prompt`, with errors that name the node.
@@ -14,6 +15,7 @@ import msgspec
 from pipeline.processors.errors import ProcessorError
 
 INPUT, OUTPUT, TEXT_OUTPUT = "LivepipeInput", "LivepipeOutput", "LivepipeTextOutput"
+AUDIO_INPUT, AUDIO_OUTPUT = "LivepipeAudioInput", "LivepipeAudioOutput"
 """The classes of our own nodes."""
 
 FRAME_NUMBER = "{frame}"
@@ -23,9 +25,14 @@ _PRIMARY_INPUT = "PrimaryInputLoadImage"
 _TENSOR_INPUTS = ("LoadTensor", INPUT)
 _PICTURE_OUTPUTS = ("PreviewImage", "SaveImage", "SaveTensor", OUTPUT)
 _TEXT_OUTPUTS = ("SaveTextTensor", TEXT_OUTPUT)
-_AUDIO = ("LoadAudioTensor", "SaveAudioTensor")
+_AUDIO_INPUTS = ("LoadAudioTensor", AUDIO_INPUT)
+_AUDIO_OUTPUTS = ("SaveAudioTensor", AUDIO_OUTPUT)
 _SAMPLERS = ("KSampler", "KSamplerAdvanced")
 _CHECKPOINT, _CHECKPOINT_VAE = "CheckpointLoaderSimple", 2
+
+DEFAULT_BUFFER_MS = 500.0
+"""That of ComfyStream's LoadAudioTensor."""
+MIN_BUFFER_MS, MAX_BUFFER_MS = 10.0, 10_000.0
 
 Prompt = dict[str, dict[str, Any]]
 """By id: {"class_type": str, "inputs": {name: value or [id, output]}}."""
@@ -38,19 +45,31 @@ class WorkflowError(ProcessorError):
 class LiveWorkflow(msgspec.Struct, frozen=True):
     """A workflow that runs on a stream. `prompt` is the converted one; `source` what it was made of. `input` is the
     node that gives the stream's picture, None for one that makes pictures of nothing; `output` the node that takes the
-    result. `counted` are the inputs (node, name) that get the frame's number."""
+    result, None: frames go on as they came. `text_outputs` are those that depend on a frame. `audio_input` gives
+    `buffer_ms` of the stream's sound at a time; `audio_output` takes the result, None: the sound goes on as it came;
+    `audio_text_outputs` depend on the sound alone. `counted` are the inputs (node, name) that get the frame's number.
+    """
 
     source: Prompt
     prompt: Prompt
     input: str | None
-    output: str
+    output: str | None
     text_outputs: tuple[str, ...]
+    audio_input: str | None
+    audio_output: str | None
+    audio_text_outputs: tuple[str, ...]
+    buffer_ms: float
     counted: tuple[tuple[str, str], ...]
 
     @property
     def outputs(self) -> list[str]:
-        """The nodes to be executed."""
-        return [self.output, *self.text_outputs]
+        """The nodes to be executed for a frame."""
+        return [*([self.output] if self.output else []), *self.text_outputs]
+
+    @property
+    def audio_outputs(self) -> list[str]:
+        """The nodes to be executed for a piece of sound."""
+        return [*([self.audio_output] if self.audio_output else []), *self.audio_text_outputs]
 
     def at(self, seq: int) -> Prompt:
         """The prompt for frame `seq`. The engine notes things in the nodes, so each run gets nodes of its own."""
@@ -92,37 +111,92 @@ def check_shape(data: Any, what: str = "workflow") -> Prompt:
     return data
 
 
-def convert(source: Prompt) -> LiveWorkflow:
-    """Make a workflow run on a stream. Raises WorkflowError.
+def convert(source: Prompt, *, audio: bool = False) -> LiveWorkflow:
+    """Make a workflow run on a stream. Raises WorkflowError. `audio`: the stream's sound may go through it.
 
     The picture comes in where PrimaryInputLoadImage is, or the only LoadImage, or LoadTensor; other LoadImage nodes
-    load their files. It goes out where PreviewImage, SaveImage or SaveTensor is, text where SaveTextTensor is. One that
-    ends in a sampler is completed: its latent is decoded with the VAE of its checkpoint, and that goes out.
+    load their files. It goes out where PreviewImage, SaveImage or SaveTensor is, sound from LoadAudioTensor to
+    SaveAudioTensor, text where SaveTextTensor is. One that ends in a sampler is completed: its latent is decoded with
+    the VAE of its checkpoint, and that goes out.
     """
     _check_links(source)
     source = _complete(source)
     given = _picture_input(source)
     output = _only(source, _PICTURE_OUTPUTS, "a picture output (PreviewImage, SaveImage or SaveTensor)")
-    if output is None:
+    heard = _only(source, _AUDIO_INPUTS, "a sound input (LoadAudioTensor)")
+    said = _only(source, _AUDIO_OUTPUTS, "a sound output (SaveAudioTensor)")
+    texts = _of_class(source, _TEXT_OUTPUTS)
+    _check_sound(source, heard, said, allowed=audio)
+    if output is None and said is None and not texts:
         raise WorkflowError(
             f"no node takes the result; needed: one of {', '.join(_PICTURE_OUTPUTS[:3])}; there are: {_classes(source)}"
         )
-    audio = _of_class(source, _AUDIO)
-    if audio:
-        raise WorkflowError(f"node {_name(source, audio[0])}: audio does not pass through workflows; remove the node")
     prompt = copy.deepcopy(source)
     if given is not None:
         prompt[given] = {"class_type": INPUT, "inputs": {}}
-    prompt[output] = {"class_type": OUTPUT, "inputs": {"images": _taken(source, output, ("images", "image"))}}
-    texts = _of_class(source, _TEXT_OUTPUTS)
+    if output is not None:
+        prompt[output] = {"class_type": OUTPUT, "inputs": {"images": _taken(source, output, ("images", "image"))}}
+    if heard is not None:
+        prompt[heard] = {"class_type": AUDIO_INPUT, "inputs": {}}
+    if said is not None:
+        prompt[said] = {"class_type": AUDIO_OUTPUT, "inputs": {"audio": _taken(source, said, ("audio",))}}
     for key in texts:
         prompt[key] = {"class_type": TEXT_OUTPUT, "inputs": {"text": _taken(source, key, ("data", "text"))}}
+    of_sound = [key for key in texts if heard in (behind := _ancestors(source, key)) and given not in behind]
+    return LiveWorkflow(
+        source=source,
+        prompt=prompt,
+        input=given,
+        output=output,
+        text_outputs=tuple(key for key in texts if key not in of_sound),
+        audio_input=heard,
+        audio_output=said,
+        audio_text_outputs=tuple(of_sound),
+        buffer_ms=_buffer_ms(source, heard),
+        counted=_counted(prompt),
+    )
+
+
+def _counted(prompt: Prompt) -> tuple[tuple[str, str], ...]:
+    """The inputs that get the frame's number; until there is one, 0."""
     counted = tuple(
         (key, name) for key, node in prompt.items() for name, value in node["inputs"].items() if value == FRAME_NUMBER
     )
     for key, name in counted:
         prompt[key]["inputs"][name] = 0
-    return LiveWorkflow(source, prompt, given, output, tuple(texts), counted)
+    return counted
+
+
+def _check_sound(prompt: Prompt, heard: str | None, said: str | None, *, allowed: bool) -> None:
+    found = heard or said
+    if found is not None and not allowed:
+        raise WorkflowError(
+            f"node {_name(prompt, found)}: the sound goes past the workflow; set the stage's processor.audio: true"
+        )
+    if said is not None and (heard is None or heard not in _ancestors(prompt, said)):
+        raise WorkflowError(f"node {_name(prompt, said)}: gets no sound of the stream's; needed: a LoadAudioTensor")
+
+
+def _buffer_ms(prompt: Prompt, heard: str | None) -> float:
+    value = prompt[heard]["inputs"].get("buffer_size", DEFAULT_BUFFER_MS) if heard is not None else DEFAULT_BUFFER_MS
+    if isinstance(value, bool) or not isinstance(value, int | float) or not MIN_BUFFER_MS <= value <= MAX_BUFFER_MS:
+        raise WorkflowError(
+            f"node {_name(prompt, str(heard))}: input buffer_size: {value!r}; allowed: FLOAT, min {MIN_BUFFER_MS:g}, "
+            f"max {MAX_BUFFER_MS:g}, milliseconds"
+        )
+    return float(value)
+
+
+def _ancestors(prompt: Prompt, key: str) -> set[str | None]:
+    """The nodes that this one depends on."""
+    found: set[str | None] = set()
+    left = [key]
+    while left:
+        for value in prompt[left.pop()]["inputs"].values():
+            if is_link(value) and str(value[0]) not in found:
+                found.add(str(value[0]))
+                left.append(str(value[0]))
+    return found
 
 
 def change(source: Prompt, params: Mapping[str, Any]) -> Prompt:

@@ -1,0 +1,153 @@
+"""The frames' way through inference: a slot's picture to the processor, what it makes of it to the link behind.
+
+Each frame is counted exactly once, whatever becomes of it: handed on, replaced by something that stands in for it, or
+withheld. Frames leave in the order in which they came, however many are under way.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import torch
+
+from pipeline.link import BlockReader, LatestReader, LinkWriter
+from pipeline.media.access_unit import CLOCK_HZ
+from pipeline.memory.slot_table import Outcome, Slot
+from pipeline.memory.stage_stats import Span, Word
+from pipeline.processors.frame_tensors import FrameTensors
+from pipeline.processors.guard import Guard
+from pipeline.processors.protocol import Answer, Concurrent, FrameIdentity, Processor, Result
+from pipeline.topology_sections import Processor as ProcessorSpec
+from pipeline.worker import Worker
+
+MAX_INTERVAL = CLOCK_HZ // 2
+"""A longer time between two frames, in 1/90000 s, is a gap, which nothing can be shown in."""
+
+WriteText = Callable[..., None]
+"""Takes the time, in 1/90000 s, a line of text, and which frame it is of, as `seq`."""
+
+
+class FrameWork:
+    def __init__(
+        self,
+        worker: Worker,
+        spec: ProcessorSpec,
+        processor: Processor,
+        ends: tuple[BlockReader | LatestReader, LinkWriter],
+        tensors: tuple[FrameTensors, FrameTensors],
+        write_text: WriteText,
+    ) -> None:
+        """`ends` are those of the links before and behind, `tensors` their slots; of the first as many pictures must be
+        good at a time as frames may be in flight."""
+        self._worker = worker
+        self._stats = worker.stats
+        self._processor = processor
+        self._passes_through = spec.on_error == "pass_through"
+        self._in_flight = spec.in_flight
+        self._reader, self._writer = ends
+        self._incoming, self._outgoing = tensors
+        self._write_text = write_text
+        self._guard = Guard(processor, self._outgoing.check, worker.error, spec.give_up_after)
+        self._under_way: deque[tuple[Slot, FrameIdentity, Future[Answer]]] = deque()
+        self._last_pts: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no frame can be begun before one has ended."""
+        return len(self._under_way) >= self._in_flight
+
+    def serve(self, slot: Slot) -> None:
+        """Process the frame, or begin to. Raises ProcessorGivenUp, and WorkerAbandoned."""
+        self._stats.add(Word.UNITS_IN)
+        self._stats.busy()
+        identity = FrameIdentity(self._worker.boot.stream, slot.epoch, slot.seq, slot.pts)
+        image = self._incoming.load(slot)
+        if self._in_flight == 1:
+            self._settle(slot, identity, self._guard.process(image, identity))
+            return
+        assert isinstance(self._processor, Concurrent)
+        begun = self._processor.begin(image, identity)
+        begun.add_done_callback(lambda _: self._worker.wake())
+        self._under_way.append((slot, identity, begun))
+        self._stats.idle()
+
+    def settle_ended(self) -> None:
+        """Hand on what has ended; wait for the first if no more can be begun."""
+        while self._under_way and (self.is_full or self._under_way[0][2].done()):
+            self._settle_first()
+
+    def settle_all(self) -> None:
+        """Wait for everything that is under way, and hand it on."""
+        while self._under_way:
+            self._settle_first()
+
+    def _settle_first(self) -> None:
+        slot, identity, begun = self._under_way.popleft()
+        self._stats.busy()  # So that one that hangs is noticed.
+        self._settle(slot, identity, self._guard.settle(begun, identity))
+
+    def _settle(self, slot: Slot, identity: FrameIdentity, result: Result | None) -> None:
+        self._stats.idle()
+        if result is None:
+            self._stand_in(slot)
+        else:
+            for text in result.texts:
+                self._write_text(identity.pts, text, seq=identity.seq)
+            if result.image is None:
+                self._reader.release(slot, Outcome.WITHHELD)
+            else:
+                self._hand_on(slot, result.image, result.before)
+                self._stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
+        self._last_pts = identity.pts
+
+    def _stand_in(self, slot: Slot) -> None:
+        """The frame could not be processed: what viewers see in its place is counted as that, and not as delivered."""
+        if self._passes_through:
+            image = self._incoming.load(slot)
+            target = self._acquire(slot, slot.pts, image.shape[2], image.shape[1], Outcome.PROCESSOR_ERROR)
+            self._outgoing.store(image, target)
+        else:
+            target = self._acquire(slot, slot.pts, 0, 0, Outcome.PROCESSOR_ERROR)  # The one before is shown again.
+        self._publish(slot, target)
+
+    def _hand_on(self, slot: Slot, image: torch.Tensor, before: tuple[torch.Tensor, ...]) -> None:
+        times = self._times(slot.pts, len(before))
+        for part, pts in enumerate(times):
+            added = before[part]
+            target = self._acquire(slot, pts, added.shape[2], added.shape[1], Outcome.ADDED, part)
+            self._outgoing.store(added, target)
+            self._writer.publish(target)
+        target = self._acquire(slot, slot.pts, image.shape[2], image.shape[1], Outcome.DELIVERED, len(times))
+        self._outgoing.store(image, target)
+        self._publish(slot, target)
+
+    def _times(self, pts: int, count: int) -> list[int]:
+        """When so many added pictures are shown: evenly between the frame before and this one; none if there is nothing
+        to be between."""
+        since = pts - self._last_pts if self._last_pts is not None else 0
+        if not 0 < since <= MAX_INTERVAL:
+            return []
+        return [pts - since + since * (part + 1) // (count + 1) for part in range(count)]
+
+    def _publish(self, slot: Slot, target: Slot) -> None:
+        self._writer.publish(target)
+        self._stats.out()
+        self._reader.release(slot, Outcome.DELIVERED)
+
+    def _acquire(self, slot: Slot, pts: int, width: int, height: int, verdict: Outcome, part: int = 0) -> Slot:
+        """A slot for the result. With none free this waits for egress: what was processed is not thrown away."""
+        while True:
+            target = self._writer.acquire(
+                seq=slot.seq,
+                pts=pts,
+                epoch=slot.epoch,
+                arrived_ns=slot.arrived_ns,
+                width=width,
+                height=height,
+                verdict=verdict,
+                part=part,
+            )
+            if target is not None:
+                return target
+            self._worker.check_abandoned()
