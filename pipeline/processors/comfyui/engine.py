@@ -18,6 +18,7 @@ import torch
 
 from pipeline.processors.comfyui.answers import NodeError, check_classes, check_run, check_verdict
 from pipeline.processors.comfyui.host import as_main_program, device_arguments, import_torchvision
+from pipeline.processors.comfyui.prestartup import run_prestartup_scripts
 from pipeline.processors.comfyui.workflow import Prompt
 from pipeline.processors.comfyui.workspace import find_workspace
 from pipeline.processors.errors import ProcessorError
@@ -95,10 +96,12 @@ class ComfyEngine:
         for folder in _MODEL_FOLDERS if models else ():
             with contextlib.suppress(KeyError):  # Older engines do not know all of them.
                 folders.add_model_folder_path(folder, os.path.join(os.path.abspath(models or ""), folder))
-        self._execution = importlib.import_module("execution")
-        self._nodes = importlib.import_module("nodes")
         if (root / "extra_model_paths.yaml").is_file():
             _load_extra_paths(str(root / "extra_model_paths.yaml"))
+        if not getattr(arguments, "disable_all_custom_nodes", False):
+            run_prestartup_scripts(folders.get_folder_paths("custom_nodes"))
+        self._execution = importlib.import_module("execution")
+        self._nodes = importlib.import_module("nodes")
         self._server.stand_in()
         initialize = getattr(self._nodes, "init_extra_nodes", None) or self._nodes.init_custom_nodes
         self._wait_for(initialize(**_wanted_nodes(initialize, arguments)))
