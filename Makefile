@@ -60,12 +60,14 @@ $(BENCH_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,bench]'
 	touch $@
 
-bench: $(BENCH_STAMP) $(PEER_STAMP)
+bench: $(BENCH_STAMP) $(PEER_STAMP) $(COMFY_STAMP)
 	mkdir -p out
 	$(PY) -m benchmarks.media --json out/media.json
 	$(PY) -m benchmarks.handoff --plot out/handoff.svg
 	$(PY) -m benchmarks.trickle
 	$(PY) -m benchmarks.recovery
+	$(PY) -m benchmarks.inference
+	$(PY) -m benchmarks.changes
 	$(PY) -m benchmarks.end_to_end --json out/end_to_end.json
 
 chaos: $(STAMP)

@@ -38,6 +38,8 @@ LOOK_S = 0.02
 
 LOG_LINES = 60
 
+INVERT = {"callable": "pipeline.processors.torch_ops:invert"}
+
 
 class Heard(msgspec.Struct, frozen=True, gc=False):
     """A supervision event, at CLOCK_MONOTONIC seconds of the launcher's."""
@@ -71,14 +73,17 @@ class Stuck(Exception):
 class LiveRun:
     """A context manager: inside, the stream flows; after it, nothing is left."""
 
-    def __init__(self, folder: Path, source: Path, *, size: int, spares: int = 0) -> None:
-        """`source` is a pattern, played once; `size` is width and height of the frames."""
+    def __init__(
+        self, folder: Path, source: Path, *, size: int, spares: int = 0, processor: dict[str, Any] = INVERT
+    ) -> None:
+        """`source` is a pattern, played once; `size` is width and height of the frames, and the most that they can be
+        changed to."""
         self.events: list[Heard] = []
         self._name = f"recovery-{os.getpid()}"
         self._port = _free_port()
         self._log, self._file = folder / f"{self._name}.log", folder / f"{self._name}.yaml"
         self._summary = folder / f"{self._name}.json"
-        self._file.write_text(yaml.safe_dump(_topology(self._name, self._port, source, size, spares)))
+        self._file.write_text(yaml.safe_dump(_topology(self._name, self._port, source, size, spares, processor)))
         self._spares = spares
         self._stack = ExitStack()
 
@@ -103,6 +108,12 @@ class LiveRun:
 
     def status(self) -> Status:
         return self._control.status()
+
+    def update(self, stage: str, params: dict[str, Any], *, renew: bool = False) -> None:
+        """Change parameters, and wait until they are in force. Raises Stuck when they are refused."""
+        answer = self._control.update(stage, params, renew=renew)
+        if not answer.ok:
+            raise Stuck(answer.text)
 
     def usage(self) -> Usage:
         pid = self.launcher.pid
@@ -199,16 +210,18 @@ def taking_over(stage: str) -> str:
     return "active" if stage == "inference" else "ready"
 
 
-def _topology(name: str, port: int, source: Path, size: int, spares: int) -> dict[str, Any]:
+def _topology(name: str, port: int, source: Path, size: int, spares: int, processor: dict[str, Any]) -> dict[str, Any]:
     """The demo's chain with a cheap processor, `latest` before it, and no recorder: the onlooker is the viewer."""
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
     demo |= {"name": name, "relay": {"port": port}, "api": None, "restart": BUDGET}
     demo["frame"] = {"width": size, "height": size}
+    for link in ("raw", "styled"):
+        demo["links"][link]["max_frame"] = {"width": size, "height": size}
     stages = demo["stages"]
     del stages["recorder"]
     stages["publisher"]["file"] = str(source)
     stages["inference"] |= {
-        "processor": {"callable": "pipeline.processors.torch_ops:invert", "threads": 1},
+        "processor": processor | {"threads": 1},
         "while_away": "last_frame",
         "spares": spares,
     }

@@ -24,10 +24,13 @@ UNREADABLE = -1
 
 
 class Sighting(msgspec.Struct, frozen=True, gc=False):
-    """A picture that was decoded `at` (CLOCK_MONOTONIC seconds); `index` is its number, or UNREADABLE."""
+    """A picture that was decoded `at` (CLOCK_MONOTONIC seconds); `index` is its number, or UNREADABLE; `inverted`: it
+    is a negative; `width` in pixels."""
 
     at: float
     index: int
+    inverted: bool = False
+    width: int = 0
 
 
 class Onlooker:
@@ -101,14 +104,14 @@ class Onlooker:
                 continue
             for frame in self._decoder.decode(unit):
                 reading = read_index(np.asarray(frame.to_ndarray(format="gray"), np.uint8))
-                self._note(UNREADABLE if reading is None else reading.index)
+                index, inverted = (UNREADABLE, False) if reading is None else (reading.index, reading.inverted)
+                self._note(Sighting(time.monotonic(), index, inverted, frame.width))
 
-    def _note(self, index: int) -> None:
-        now = time.monotonic()
+    def _note(self, picture: Sighting) -> None:
         with self._news:
-            self.seen.append(Sighting(now, index))
-            if index > self.newest:
-                self.newest, self.renewed_at = index, now
+            self.seen.append(picture)
+            if picture.index > self.newest:
+                self.newest, self.renewed_at = picture.index, picture.at
             self._news.notify_all()
 
     def _tell(self) -> None:

@@ -36,8 +36,11 @@ class FrameTensors:
         """The slot's picture as float32 (1, height, width, 3) in [0, 1] on the device. Overwritten by the next call, or
         by that after as many as there are pictures."""
         self._turn = (self._turn + 1) % len(self._pictures)
-        pixels, picture = self._buffers(slot)
-        picture[0].copy_(pixels)
+        return self.reload(slot, self._buffers(slot)[1])
+
+    def reload(self, slot: Slot, picture: torch.Tensor) -> torch.Tensor:
+        """The same into `picture`, which `load` gave for this slot: whoever had it may have drawn in it."""
+        picture[0].copy_(self._pixels(slot))
         return picture.mul_(1 / 255)
 
     def check(self, image: torch.Tensor) -> None:
@@ -73,11 +76,15 @@ class FrameTensors:
 
     def _buffers(self, slot: Slot) -> tuple[torch.Tensor, torch.Tensor]:
         """The slot, and the picture on the device whose turn it is, in the slot's size."""
+        pixels, picture = self._pixels(slot), self._pictures[self._turn]
+        if picture.shape[1:] != pixels.shape:
+            shape = (1, *pixels.shape)
+            picture = self._pictures[self._turn] = torch.empty(shape, dtype=torch.float32, device=picture.device)
+        return pixels, picture
+
+    def _pixels(self, slot: Slot) -> torch.Tensor:
         pixels, shape = self._slots[slot.index], (slot.height, slot.width, 3)
         if pixels.shape != shape:
             flat = self._flat[slot.index]
             pixels = self._slots[slot.index] = flat[: slot.height * slot.width * 3].view(shape)
-        picture = self._pictures[self._turn]
-        if picture.shape[1:] != shape:
-            picture = self._pictures[self._turn] = torch.empty((1, *shape), dtype=torch.float32, device=picture.device)
-        return pixels, picture
+        return pixels

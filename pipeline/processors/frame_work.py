@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import NamedTuple
 
 import torch
 
@@ -26,6 +27,13 @@ MAX_INTERVAL = CLOCK_HZ // 2
 
 WriteText = Callable[..., None]
 """Takes the time, in 1/90000 s, a line of text, and which frame it is of, as `seq`."""
+
+
+class _UnderWay(NamedTuple):
+    slot: Slot
+    image: torch.Tensor
+    identity: FrameIdentity
+    begun: Future[Answer]
 
 
 class FrameWork:
@@ -49,7 +57,7 @@ class FrameWork:
         self._incoming, self._outgoing = tensors
         self._write_text = write_text
         self._guard = Guard(processor, self._outgoing.check, worker.error, spec.give_up_after)
-        self._under_way: deque[tuple[Slot, FrameIdentity, Future[Answer]]] = deque()
+        self._under_way: deque[_UnderWay] = deque()
         self._last_pts: int | None = None
 
     @property
@@ -64,17 +72,17 @@ class FrameWork:
         identity = FrameIdentity(self._worker.boot.stream, slot.epoch, slot.seq, slot.pts)
         image = self._incoming.load(slot)
         if self._in_flight == 1:
-            self._settle(slot, identity, self._guard.process(image, identity))
+            self._settle(slot, image, identity, self._guard.process(image, identity))
             return
         assert isinstance(self._processor, Concurrent)
         begun = self._processor.begin(image, identity)
         begun.add_done_callback(lambda _: self._worker.wake())
-        self._under_way.append((slot, identity, begun))
+        self._under_way.append(_UnderWay(slot, image, identity, begun))
         self._stats.idle()
 
     def settle_ended(self) -> None:
         """Hand on what has ended; wait for the first if no more can be begun."""
-        while self._under_way and (self.is_full or self._under_way[0][2].done()):
+        while self._under_way and (self.is_full or self._under_way[0].begun.done()):
             self._settle_first()
 
     def settle_all(self) -> None:
@@ -83,14 +91,14 @@ class FrameWork:
             self._settle_first()
 
     def _settle_first(self) -> None:
-        slot, identity, begun = self._under_way.popleft()
+        slot, image, identity, begun = self._under_way.popleft()
         self._stats.busy()  # So that one that hangs is noticed.
-        self._settle(slot, identity, self._guard.settle(begun, identity))
+        self._settle(slot, image, identity, self._guard.settle(begun, identity))
 
-    def _settle(self, slot: Slot, identity: FrameIdentity, result: Result | None) -> None:
+    def _settle(self, slot: Slot, image: torch.Tensor, identity: FrameIdentity, result: Result | None) -> None:
         self._stats.idle()
         if result is None:
-            self._stand_in(slot)
+            self._stand_in(slot, image)
         else:
             for text in result.texts:
                 self._write_text(identity.pts, text, seq=identity.seq)
@@ -101,10 +109,10 @@ class FrameWork:
                 self._stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
         self._last_pts = identity.pts
 
-    def _stand_in(self, slot: Slot) -> None:
+    def _stand_in(self, slot: Slot, image: torch.Tensor) -> None:
         """The frame could not be processed: what viewers see in its place is counted as that, and not as delivered."""
         if self._passes_through:
-            image = self._incoming.load(slot)
+            image = self._incoming.reload(slot, image)
             target = self._acquire(slot, slot.pts, image.shape[2], image.shape[1], Outcome.PROCESSOR_ERROR)
             self._outgoing.store(image, target)
         else:

@@ -66,3 +66,12 @@ async def at_a_time(image: torch.Tensor, seconds: float = 0.1) -> Result:
     await asyncio.sleep(seconds)
     under_way.pop()
     return Result(result, (f"{busy} under way",) if image.any() else ())
+
+
+async def fails_at_a_time(image: torch.Tensor, every: int = 10) -> torch.Tensor:
+    """Draws in the picture that it is given, and fails on some while others are under way."""
+    image.neg_().add_(1)
+    await asyncio.sleep(0.05)
+    if next(_pieces) % every == 0:
+        raise RuntimeError("the model did not like this picture")
+    return image

@@ -147,3 +147,18 @@ def test_frames_under_way_are_tried_again_when_inference_dies(launch: Launch, so
     frames = pipeline.summary().frames
     assert (frames.decoded, frames.delivered, frames.dropped) == (FRAMES, FRAMES, {})
     assert verify_recording(tmp_path / "seen.mp4", FPS).out_of_order == 0
+
+
+def test_a_frame_that_fails_among_others_under_way_is_passed_through_whole(
+    launch: Launch, source: Path, tmp_path: Path
+) -> None:
+    processor = {"callable": f"{OPS}:fails_at_a_time", "in_flight": 4, "on_error": "pass_through"}
+    pipeline = launch(source, stages__inference__processor=processor)
+    assert pipeline.end() == 0, pipeline.log
+
+    frames = pipeline.summary().frames
+    assert frames.balanced
+    assert frames.dropped.keys() == {"processor_error"}
+    report = verify_recording(tmp_path / "seen.mp4", FPS)
+    assert (report.frames, report.unreadable, report.duplicates, report.out_of_order) == (FRAMES, 0, 0, 0)
+    assert report.inverted == FRAMES - frames.dropped["processor_error"]
