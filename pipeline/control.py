@@ -60,6 +60,14 @@ class ControlLine:
         beside the one at work. Raises LauncherSilent when there is no answer within UPDATE_SECONDS."""
         return msgspec.msgpack.decode(self._ask(UpdateRequest(stage, params, renew), UPDATE_SECONDS), type=Answer)
 
+    def start_stream(self, spec: StreamSpec) -> Answer:
+        """See StreamStartRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(StreamStartRequest(spec)), type=Answer)
+
+    def stop_stream(self, stream: str) -> Answer:
+        """See StreamStopRequest. Raises LauncherSilent when there is no answer within STOP_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(StreamStopRequest(stream), STOP_SECONDS), type=Answer)
+
     def _ask(self, question: ToLauncher, seconds: float = REPLY_SECONDS) -> bytes:
         self._socket.send(msgspec.msgpack.encode(question))
         if not self._socket.poll(int(1000 * seconds)):

@@ -12,7 +12,14 @@ from rich.text import Text
 from pipeline import log
 from pipeline.messages import LinkStatus, Progress, StageStatus, Status
 
-_STYLES = {"OK": "green", "READY": "green", "FINISHED": "blue", "FAILED": "bold red", "DEGRADED": "bold red"}
+_STYLES = {
+    "OK": "green",
+    "READY": "green",
+    "FINISHED": "blue",
+    "FAILED": "bold red",
+    "DEGRADED": "bold red",
+    "IDLE": "dim",
+}
 _SLOT_STYLES = {"FILLING": "yellow", "READY": "green", "IN_USE": "cyan"}
 
 

@@ -106,6 +106,11 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     """Whether the output follows the clock: then late frames are dropped, which else are waited for."""
     excerpt: Excerpt | None = None
     """The part of a file that is shown; ingress begins to read where decoding it has to begin."""
+    on_request: bool = False
+    """Whether other streams come after this one: then inference waits for the next. `stream` is empty, and `epoch` -1,
+    before the first."""
+    source_timeout: float | None = None
+    """Seconds without a byte from the source after which the stream is at its end; None: it is waited for."""
 
     @property
     def identity(self) -> bytes:
@@ -188,10 +193,21 @@ class Event(msgspec.Struct, frozen=True, tag="event"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The stage has handed on everything it had, and exits with 0."""
+    """The stage has handed on everything it had, and exits with 0. `reason`: why it came to its end by itself, if there
+    is something to say of that."""
 
     stage: str
     incarnation: int
+    reason: str = ""
+
+
+class StreamHandedOn(msgspec.Struct, frozen=True, tag="stream_handed_on"):
+    """The process has handed on everything of stream number `epoch`, touches the links no more, and waits for
+    StreamBegin."""
+
+    stage: str
+    incarnation: int
+    epoch: int
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -284,6 +300,13 @@ class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
 
 class Activate(msgspec.Struct, frozen=True, tag="activate"):
     """To a process that has loaded and waits: the links are yours now."""
+
+
+class StreamBegin(msgspec.Struct, frozen=True, tag="stream_begin"):
+    """Another stream begins on the links: its id, and its number, that of its frames' epoch."""
+
+    stream: str
+    epoch: int
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):
@@ -453,6 +476,7 @@ ToLauncher = (
     Ready
     | Event
     | Finished
+    | StreamHandedOn
     | Refused
     | Updated
     | StatusRequest
@@ -462,5 +486,5 @@ ToLauncher = (
     | StreamStopRequest
     | Subscribe
 )
-ToWorker = Drain | Abandon | Activate | Update | PeerRestarted
+ToWorker = Drain | Abandon | Activate | StreamBegin | Update | PeerRestarted
 FromLauncher = ToWorker | Answer | SupervisionEvent | Status

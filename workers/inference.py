@@ -39,14 +39,20 @@ class Inference:
         self._guard = Guard(processor, self._outgoing.check, worker.error, boot.spec.processor.give_up_after)
 
     def run_forever(self) -> None:
-        """Until decode has ended and every frame was handed on."""
+        """Until decode has ended, every frame was handed on, and no other stream comes."""
         with torch.inference_mode():
-            while not self._reader.drained:
+            self._run_stream()
+            while self._worker.wait_for_stream(self._update):
+                self._run_stream()
+
+    def _run_stream(self) -> None:
+        """Until decode has ended and every frame was handed on."""
+        while not self._reader.drained:
+            self._update()
+            slot = self._reader.take()
+            if slot is not None:
                 self._update()
-                slot = self._reader.take()
-                if slot is not None:
-                    self._update()
-                    self._serve(slot)
+                self._serve(slot)
         self._writer.end()
 
     def close(self) -> None:
@@ -57,7 +63,7 @@ class Inference:
     def _serve(self, slot: Slot) -> None:
         self._stats.add(Word.UNITS_IN)
         self._stats.busy()
-        identity = FrameIdentity(self._worker.boot.stream, slot.epoch, slot.seq, slot.pts)
+        identity = FrameIdentity(self._worker.stream, slot.epoch, slot.seq, slot.pts)
         result = self._guard.process(self._incoming.load(slot), identity)
         self._stats.idle()
         if result is None:

@@ -19,7 +19,7 @@ from pipeline.worker import Worker, run
 
 
 def pass_frames(worker: Worker) -> None:
-    """Until decode has ended and every frame was handed on."""
+    """Until decode has ended, every frame was handed on, and no other stream comes."""
     boot, stats = worker.boot, worker.stats
     assert boot.input is not None
     assert boot.output is not None
@@ -27,7 +27,7 @@ def pass_frames(worker: Worker) -> None:
     writer = LinkWriter(boot.output, owner=boot.incarnation)
     source, pixels = open_source(boot.input, reader.table), open_target(boot.output, writer.table)
     show = _show(boot.spec)
-    while not reader.drained:
+    while not reader.drained or _goes_on(worker, writer):
         slot = reader.take()
         if slot is None:
             continue
@@ -51,7 +51,12 @@ def pass_frames(worker: Worker) -> None:
         stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
         stats.out()
         reader.release(slot, Outcome.DELIVERED)
+
+
+def _goes_on(worker: Worker, writer: LinkWriter) -> bool:
+    """The stream is at its end: say so to egress. Whether another one has begun."""
     writer.end()
+    return worker.wait_for_stream()
 
 
 def _show(spec: AnyStage | None) -> Callable[[Pixels, Pixels], None]:
