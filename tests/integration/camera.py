@@ -15,12 +15,12 @@ CLOSE_S = 10.0
 
 
 class Camera:
-    """Plays `file` live into the channel `url` while the `with` block runs, or until the file is at its end; then the
-    channel is ended."""
+    """Plays `file` live into the channel `url`, which `token` opens, while the `with` block runs or until the file ends;
+    then the channel is ended too."""
 
-    def __init__(self, file: Path, url: str) -> None:
+    def __init__(self, file: Path, url: str, token: str | None = None) -> None:
         self._file = file
-        self._url = url
+        self._channel = ChannelAddress(url, token)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._fd = create_slab("camera", STATS_BYTES)
@@ -41,6 +41,4 @@ class Camera:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(
-            publish_live(str(self._file), ChannelAddress(self._url), self._stats, self._stopping)
-        )
+        self._loop.run_until_complete(publish_live(str(self._file), self._channel, self._stats, self._stopping))
