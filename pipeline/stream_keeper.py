@@ -274,7 +274,7 @@ class StreamKeeper:
         for stage in self._stages:
             stage.end_stream()
         now = self._wiring.frame_count()
-        stream.state = stream.outcome
+        stream.state, stream.reason = stream.outcome, stream.reason or "a stage was told to finish"
         status = stream.status(now, ended=time.time())
         self._stream = None
         self._ended.appendleft(status)
