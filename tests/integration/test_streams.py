@@ -1,6 +1,7 @@
 """Streams on request: started and stopped over the control socket while the launcher and inference stay."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -97,6 +98,12 @@ class Node:
         os.kill(dead, signal.SIGKILL)
         if comes_back:
             self.wait_for_stage(stage, lambda found: found.state == "READY" and found.pid != dead)
+
+    def kill_if_there(self, stage: str) -> None:
+        """SIGKILL to the process of a stage, at whatever it is just now."""
+        with contextlib.suppress(ProcessLookupError):
+            for pid in [each.pid for each in self.status().stages if each.stage == stage and each.pid is not None]:
+                os.kill(pid, signal.SIGKILL)
 
     def wait_for_spare(self) -> None:
         self.wait_for_stage("inference", lambda found: found.spares == 1)
@@ -237,6 +244,21 @@ def test_a_stream_goes_on_after_the_death_of(stage: str, node: Node) -> None:
     over = node.wait_until_over(stream)
     assert (over.state, over.reason) == ("ENDED", "stopped on request")
     assert over.frames.dropped.get("poison", 0) == 0
+    node.check_quiet()
+
+
+@pytest.mark.parametrize("stage", OF_ONE_STREAM)
+def test_a_stream_whose_stage_has_just_died_is_stopped_without_waiting_for_it(stage: str, node: Node) -> None:
+    """Nor for a source that gives nothing."""
+    stream = f"cut-{stage}"
+    assert node.start(stream).ok
+    for each in OF_ONE_STREAM:
+        node.wait_for_stage(each, lambda found: found.state == "READY")
+    node.kill_if_there(stage)
+    assert node.stop(stream).ok
+    over = node.wait_until_over(stream)
+    assert (over.state, over.frames.decoded) == ("ENDED", 0)
+    assert f"stream_drain_timeout stage=launcher stream={stream} " not in node.pipeline.log
     node.check_quiet()
 
 
