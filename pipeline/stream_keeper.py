@@ -257,9 +257,8 @@ class StreamKeeper:
             self._tell_once(stream, self._decode, Drain())
         if _is_gone(self._decode):
             self._wiring.end_output(self._decode.name)
+        if self._decode.over:  # Also one that was told to finish before ingress had come to its own end.
             self._tell_once(stream, self._ingress, Abandon())
-        elif self._decode.over:
-            self._tell_once(stream, self._ingress, Drain())
         if _is_gone(self._egress):
             self._tell_once(stream, self._ingress, Abandon())
             self._tell_once(stream, self._decode, Abandon())
