@@ -23,6 +23,7 @@ from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoin
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology, without_secrets
+from pipeline.topology_sections import Sink, Source
 from pipeline.wiring import PortInUse, Wiring
 
 EXIT_OK = 0
@@ -36,6 +37,9 @@ SUMMARY_WIDTH = 120
 
 LOOK_SECONDS = 0.25
 """Between two looks at a running pipeline."""
+
+ON_REQUEST = "whoever asks for a stream"
+"""Outside of a topology that names no source and no sink."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -236,9 +240,13 @@ def _params(text: str) -> dict[str, Any]:
 def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:
     """What a stage reads (True) and writes (False) outside of the links."""
     match stage:
-        case Ingress(source=end):
+        case Ingress(source=None):
+            yield ON_REQUEST, True
+        case Ingress(source=Source() as end):
             yield str(end.trickle or end.file), True
-        case Egress(sink=end):
+        case Egress(sink=None):
+            yield ON_REQUEST, False
+        case Egress(sink=Sink() as end):
             yield from ((target, False) for target in (end.trickle, end.file) if target)
         case Publisher(file=file, channel=channel):
             yield from ((file, True), (channel, False))

@@ -2,6 +2,7 @@
 `switchboard`."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import msgspec
@@ -13,6 +14,9 @@ from pipeline.messages import (
     RestartRequest,
     Status,
     StatusRequest,
+    StreamSpec,
+    StreamStartRequest,
+    StreamStopRequest,
     Subscribe,
     SupervisionEvent,
     ToLauncher,
@@ -22,6 +26,9 @@ from pipeline.messages import (
 REPLY_SECONDS = 2.0
 UPDATE_SECONDS = 120.0
 """A processor answers between two frames, and may have to load what its new parameters name."""
+
+STOP_SECONDS = 60.0
+"""A stream is stopped once every stage has given back what it had; `limits.drain` bounds that."""
 
 
 class LauncherSilent(Exception):
@@ -52,6 +59,14 @@ class ControlLine:
         """Change parameters of a stage's processor, and wait until they are in force. `renew`: in a new process, loaded
         beside the one at work. Raises LauncherSilent when there is no answer within UPDATE_SECONDS."""
         return msgspec.msgpack.decode(self._ask(UpdateRequest(stage, params, renew), UPDATE_SECONDS), type=Answer)
+
+    def start_stream(self, spec: StreamSpec) -> Answer:
+        """See StreamStartRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(StreamStartRequest(spec)), type=Answer)
+
+    def stop_stream(self, stream: str) -> Answer:
+        """See StreamStopRequest. Raises LauncherSilent when there is no answer within STOP_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(StreamStopRequest(stream), STOP_SECONDS), type=Answer)
 
     def _ask(self, question: ToLauncher, seconds: float = REPLY_SECONDS) -> bytes:
         self._socket.send(msgspec.msgpack.encode(question))
@@ -90,24 +105,58 @@ class EventStream:
 
 
 class ControlClient:
-    """For event loops. One question at a time; the others wait for their turn."""
+    """For event loops. One question at a time; the others wait for their turn. Every question raises LauncherSilent
+    when there is no answer in its time."""
 
     def __init__(self, endpoint: str) -> None:
         self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.connect(endpoint)
+        self._endpoint = endpoint
+        self._socket = self._connect()
         self._turn = asyncio.Lock()
 
     async def status(self) -> Status:
-        """Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
-        async with self._turn:
-            await self._socket.send(msgspec.msgpack.encode(StatusRequest()))
-            try:
-                reply = await asyncio.wait_for(self._socket.recv(), REPLY_SECONDS)
-            except TimeoutError as error:
-                raise LauncherSilent(REPLY_SECONDS) from error
-            return msgspec.msgpack.decode(reply, type=Status)
+        """Everything that the launcher knows."""
+        return msgspec.msgpack.decode(await self._ask(StatusRequest()), type=Status)
+
+    async def restart(self, stage: str) -> Answer:
+        """Start a stage again."""
+        return msgspec.msgpack.decode(await self._ask(RestartRequest(stage)), type=Answer)
+
+    async def update(self, stage: str, params: dict[str, Any], *, renew: bool = False) -> Answer:
+        """See ControlLine.update."""
+        question = UpdateRequest(stage, params, renew)
+        return msgspec.msgpack.decode(await self._ask(question, UPDATE_SECONDS), type=Answer)
+
+    async def start_stream(self, spec: StreamSpec) -> Answer:
+        """See StreamStartRequest."""
+        return msgspec.msgpack.decode(await self._ask(StreamStartRequest(spec)), type=Answer)
+
+    async def stop_stream(self, stream: str) -> Answer:
+        """See StreamStopRequest."""
+        return msgspec.msgpack.decode(await self._ask(StreamStopRequest(stream), STOP_SECONDS), type=Answer)
+
+    async def events(self) -> AsyncIterator[SupervisionEvent]:
+        """Every supervision event from now on."""
+        socket = self._connect()
+        await socket.send(msgspec.msgpack.encode(Subscribe()))
+        while True:
+            yield msgspec.msgpack.decode(await socket.recv(), type=SupervisionEvent)
 
     def close(self) -> None:
         self._context.destroy(linger=0)
+
+    def _connect(self) -> zmq.asyncio.Socket:
+        socket = self._context.socket(zmq.DEALER)
+        socket.set(zmq.LINGER, 0)
+        socket.connect(self._endpoint)
+        return socket
+
+    async def _ask(self, question: ToLauncher, seconds: float = REPLY_SECONDS) -> bytes:
+        async with self._turn:
+            await self._socket.send(msgspec.msgpack.encode(question))
+            try:
+                return await asyncio.wait_for(self._socket.recv(), seconds)
+            except TimeoutError as error:
+                self._socket.close()
+                self._socket = self._connect()  # A late answer is not taken for that of the next question.
+                raise LauncherSilent(seconds) from error

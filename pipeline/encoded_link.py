@@ -61,6 +61,15 @@ class Cursor:
     def base(self, base: int) -> None:
         self._words[2] = base
 
+    def clear(self) -> None:
+        """Begin another stream. No process may use it just now."""
+        for index in range(len(self._words)):
+            self._words[index] = 0
+
+    def close(self) -> None:
+        self._words.release()
+        self._slab.close()
+
     def move(self, segment: int, offset: int) -> None:
         """Offset first when it shrinks: a reader between the two stores then asks for bytes again, never too few."""
         if segment + 1 != self._words[0]:

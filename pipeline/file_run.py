@@ -12,10 +12,12 @@ from pipeline.media.ts_tail import read_tail
 from pipeline.topology import Egress, Ingress, Publisher, Topology
 from pipeline.topology_file import TopologyFileError
 from pipeline.topology_graph import check_graph
+from pipeline.topology_sections import Source
 from pipeline.topology_values import TopologyError
 
 HAS_PUBLISHER = "its publisher plays a file live; needed is a topology that reads one, such as configs/file.yaml"
 NO_FILE = "the source is no file; give --input FILE too"
+ON_REQUEST = "streams.on_request is on: whoever asks for a stream says what it reads and writes; see docs/operations.md"
 
 
 class FileRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,8 @@ class FileRun(msgspec.Struct, frozen=True, kw_only=True):
 
     def apply(self, topology: Topology) -> Topology:
         """The topology with these in it. Raises TopologyFileError, one line that begins with the option's name."""
+        if topology.streams.on_request and (given := [key for key in self.__struct_fields__ if getattr(self, key)]):
+            raise TopologyFileError(f"--{given[0]}: {ON_REQUEST}")
         if self.input is not None:
             topology = _with_input(topology, self.input)
         if self.output is not None:
@@ -109,7 +113,7 @@ def _resumed(topology: Topology) -> Topology:
         raise TopologyFileError(f"--resume: cannot read {growing}: {error.strerror}") from error
     if tail.video_pts is None:
         return topology
-    source = _source_stage(topology).source
+    source = _source(topology)
     start = (tail.video_pts + 1 - FIRST_PTS) / CLOCK_HZ
     if start < source.start:
         raise TopologyFileError(f"--resume: {growing} ends before --start, {source.start:g} s: it is of another run")
@@ -138,10 +142,13 @@ def _check_reads_file(topology: Topology, option: str) -> None:
         raise TopologyFileError(f"{option}: {NO_FILE}")
 
 
-def _source_stage(topology: Topology) -> Ingress:
-    return next(stage for stage in topology.stages.values() if isinstance(stage, Ingress))
+def _source(topology: Topology) -> Source:
+    return next(
+        stage.source for stage in topology.stages.values() if isinstance(stage, Ingress) and stage.source is not None
+    )
 
 
 def _output_of(topology: Topology) -> Path | None:
-    file = next((stage.sink.file for stage in topology.stages.values() if isinstance(stage, Egress)), None)
+    sinks = (stage.sink for stage in topology.stages.values() if isinstance(stage, Egress))
+    file = next((sink.file for sink in sinks if sink is not None), None)
     return None if file is None else Path(file)

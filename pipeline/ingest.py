@@ -4,6 +4,7 @@ What it hands on are bytes of numbered segments; it never looks into them.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -34,7 +35,11 @@ T = TypeVar("T")
 class TrickleIngest:
     """Subscribes to `channel` and writes what comes to `link`, until the end of the stream or until told to drain."""
 
-    def __init__(self, channel: ChannelAddress, link: EncodedWriter, worker: Worker) -> None:
+    def __init__(
+        self, channel: ChannelAddress, link: EncodedWriter, worker: Worker, source_timeout: float | None = None
+    ) -> None:
+        """After `source_timeout` seconds without a byte the stream is taken to be at its end; None: a source that has
+        not come, or is silent, is waited for."""
         self._channel = channel
         self._url = channel.url
         self._link = link
@@ -45,6 +50,8 @@ class TrickleIngest:
         self._gap = False
         self._stream = 0
         self._gone_since: float | None = None
+        self._timeout = source_timeout
+        self._heard = 0.0  # when the last byte came, or would have been taken
         self._room = asyncio.Event()
 
     async def run(self) -> None:
@@ -59,11 +66,13 @@ class TrickleIngest:
         try:
             work = asyncio.create_task(self._subscribe_until_end())
             stop = asyncio.create_task(stopping.wait())
-            await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+            silence = asyncio.create_task(self._wait_for_silence())
+            ended, _ = await asyncio.wait((work, stop, silence), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
-            await asyncio.gather(work, return_exceptions=stopping.is_set())
+            await asyncio.gather(work, return_exceptions=work not in ended or stopping.is_set())
             stop.cancel()
+            silence.cancel()
             self._link.end()
             self._link.attend()
             while not (self._link.drained or self._worker.abandoned):
@@ -75,6 +84,19 @@ class TrickleIngest:
         while not await self._subscribe():  # noqa: ASYNC110 - nobody tells when a channel comes
             await asyncio.sleep(RETRY_SECONDS)
         self._worker.info("source_ended", url=self._url)
+        self._worker.farewell = "the source has ended"
+
+    async def _wait_for_silence(self) -> None:
+        """Returns once nothing has come for so long that nothing will."""
+        loop = asyncio.get_running_loop()
+        if self._timeout is None:
+            await asyncio.Event().wait()
+            return
+        self._heard = loop.time()
+        while (left := self._heard + self._timeout - loop.time()) > 0:  # noqa: ASYNC110 - on the clock
+            await asyncio.sleep(min(left, self._timeout))
+        self._worker.farewell = f"nothing came from {self._url} for {self._timeout:g} s"
+        self._worker.info("source_silent", url=self._url, seconds=self._timeout)
 
     async def _subscribe(self) -> bool:
         """Read the channel as far as it goes. Returns whether that was the end of the stream."""
@@ -119,16 +141,17 @@ class TrickleIngest:
         self._gap = True
         now = asyncio.get_running_loop().time()
         self._gone_since = self._gone_since or now
-        return now - self._gone_since > GONE_SECONDS
+        return now - self._gone_since > (self._timeout or GONE_SECONDS)
 
     async def _read(self, segment: SegmentReader) -> None:
         if segment.stream != self._stream:
             self._stream = segment.stream
             self._numbers.begin_anew()
+        is_first = not self._numbers.begun
         number = self._numbers.link_number(segment.seq())
         offset, gap = 0, segment.discontinuity or self._gap
         self._waiting_for, self._gap, self._gone_since = "", False, None
-        if not self._stats[Word.UNITS_IN]:
+        if is_first:
             self._worker.info("first_segment", url=self._url, seq=segment.seq())
         async with segment:
             while data := await self._insist(segment.read):
@@ -142,7 +165,9 @@ class TrickleIngest:
     async def _write(self, number: int, offset: int, data: bytes, gap: bool) -> None:
         self._link.attend()
         while self._link.full:
+            self._heard = math.inf  # The source is not to blame for what is not taken.
             await self._wait_for_room()
+        self._heard = asyncio.get_running_loop().time()
         for start in range(0, len(data), CHUNK_BYTES):
             self._link.write(number, offset + start, data[start : start + CHUNK_BYTES], gap=gap and not start)
         self._stats.add(Word.BYTES_IN, len(data))

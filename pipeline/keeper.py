@@ -15,7 +15,17 @@ from typing import Literal, Protocol
 import psutil
 import zmq
 
-from pipeline.messages import Activate, Drain, Finished, PeerRestarted, Ready, Refused, ToWorker, Update
+from pipeline.messages import (
+    Activate,
+    Drain,
+    Finished,
+    PeerRestarted,
+    Ready,
+    Refused,
+    StreamHandedOn,
+    ToWorker,
+    Update,
+)
 from pipeline.stage_process import StageProcess
 from pipeline.supervised_stage import FAILED, FINISHED, READY, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
@@ -88,7 +98,7 @@ class Keeper:
             for life in stage.lives:
                 self._show_output(stage, life)
 
-    def heard(self, message: Ready | Finished | Refused) -> None:
+    def heard(self, message: Ready | Finished | StreamHandedOn | Refused) -> None:
         """A process has something to say of itself."""
         stage = self.stages.get(message.stage)
         life = stage.life(message.incarnation) if stage else None
@@ -102,10 +112,13 @@ class Keeper:
                 if stage.takes_turns:
                     self._bring_up_to_date(stage, life)
                     self._take_turns(stage)
-                if self.stopping:
+                if self.stopping or stage.ending:
                     self.tell(stage, Drain())
             case Finished():
                 life.finished = True
+                stage.farewell = message.reason
+            case StreamHandedOn():
+                life.through = message.epoch
             case Refused():
                 life.refusal = message.reason
 
@@ -181,6 +194,13 @@ class Keeper:
         life.asked_for = True
         life.process.kill()
 
+    def end(self, stage: SupervisedStage, reason: str) -> None:
+        """Kill what there is of a stage that is to be over, and is not."""
+        if not stage.over:
+            stage.outcome, stage.reason = FAILED, reason
+        for life in list(stage.lives):
+            self._end(stage, life)
+
     def tell(self, stage: SupervisedStage, order: ToWorker) -> None:
         for life in stage.lives:
             self._switchboard.send(life.process.boot.identity, order)
@@ -214,7 +234,7 @@ class Keeper:
             return False
         if not isinstance(self._wiring.topology.stages.get(stage.name), Publisher):
             return True
-        waited_for = (s for s in self.stages.values() if s.worker != stage.worker)
+        waited_for = (s for s in self.stages.values() if s.worker != stage.worker and not s.idle)
         return all(other.state == READY or other.over for other in waited_for)
 
     def _start(self, stage: SupervisedStage, *, stands_in: bool) -> None:
@@ -248,7 +268,10 @@ class Keeper:
             self._schedule_restart(stage, f"cannot be started: {error.strerror}")
 
     def _bring_up_to_date(self, stage: SupervisedStage, life: Life) -> None:
-        """While it loaded, the parameters may have changed."""
+        """While it loaded, the parameters may have changed, and another stream may have begun."""
+        begin = self._wiring.stream_begin
+        if life.process.boot.epoch != begin.epoch:
+            self._switchboard.send(life.process.boot.identity, begin)
         spec = self._wiring.topology.stages[stage.name]
         if not life.stands_in and life.process.boot.spec != spec and isinstance(spec, Inference):
             self._switchboard.send(life.process.boot.identity, Update(UNASKED, spec.processor.params))
@@ -290,7 +313,7 @@ class Keeper:
 
     def _bury(self, stage: SupervisedStage, life: Life) -> None:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""
-        was_active = life is stage.active
+        was_active, stopping = life is stage.active, self.stopping or stage.ending
         code, last = self._let_go(stage, life)
         has_ended = life.finished and (self.stopping or not stage.is_service)  # Services end with the pipeline.
         if has_ended and was_active:  # Everything was handed on; how it left after that loses nothing.
@@ -307,12 +330,12 @@ class Keeper:
         self._announce("error", stage.name, "died", how=how, role=_role(life), last_line=last, **reclaimed)
         if not was_active and (stage.name, life.generation) in self._renewals:
             self._give_up_renewal(stage, life.refusal or last or how)
-        elif life.asked_for and not self.stopping:
+        elif life.asked_for and not stopping:
             stage.restarts += 1
         elif life.refusal is not None or code == EXIT_REFUSED:
             stage.refused = stage.is_new and not life.stands_in
             self._give_up(stage, life.refusal or last, life)
-        elif self.stopping:
+        elif stopping:
             self._give_up(stage, f"died while draining: {how}", life)
         else:
             self._schedule_restart(stage, how, life)

@@ -59,6 +59,11 @@ class FrameLink:
         if self.table.skim():
             ring(self.boot.free_fd)
 
+    def discard(self) -> None:
+        """Do what a reader that throws away does, while there is none and will be none."""
+        if self.table.discard():
+            ring(self.boot.free_fd)
+
     def status(self, producer: str, consumer: str) -> LinkStatus:
         """What the table says just now, for people. `producer` and `consumer` are the names of the stages."""
         table = self.table

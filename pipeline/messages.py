@@ -109,6 +109,11 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     """Whether the output follows the clock: then late frames are dropped, which else are waited for."""
     excerpt: Excerpt | None = None
     """The part of a file that is shown; ingress begins to read where decoding it has to begin."""
+    on_request: bool = False
+    """Whether other streams come after this one: then inference waits for the next. `stream` is empty, and `epoch` -1,
+    before the first."""
+    source_timeout: float | None = None
+    """Seconds without a byte from the source after which the stream is at its end; None: it is waited for."""
 
     @property
     def identity(self) -> bytes:
@@ -212,10 +217,21 @@ class Event(msgspec.Struct, frozen=True, tag="event"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The stage has handed on everything it had, and exits with 0."""
+    """The stage has handed on everything it had, and exits with 0. `reason`: why it came to its end by itself, if there
+    is something to say of that."""
 
     stage: str
     incarnation: int
+    reason: str = ""
+
+
+class StreamHandedOn(msgspec.Struct, frozen=True, tag="stream_handed_on"):
+    """The process has handed on everything of stream number `epoch`, touches the links no more, and waits for
+    StreamBegin."""
+
+    stage: str
+    incarnation: int
+    epoch: int
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -260,6 +276,37 @@ class UpdateRequest(msgspec.Struct, frozen=True, tag="update_request"):
     renew: bool = False
 
 
+class StreamSpec(msgspec.Struct, frozen=True):
+    """One live stream as somebody asked for it. The URLs are trickle channels; empty: none. `width` and `height` are
+    those of its frames, by default those of the topology; `params` are the processor's for this stream, and `labels`
+    what whoever asked calls it, handed back with its status and events."""
+
+    stream: str
+    subscribe_url: str
+    publish_url: str
+    control_url: str = ""
+    events_url: str = ""
+    data_url: str = ""
+    width: int | None = None
+    height: int | None = None
+    params: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+
+
+class StreamStartRequest(msgspec.Struct, frozen=True, tag="stream_start"):
+    """Start a stream, in a topology whose `streams.on_request` is on. Answered with Answer, at once; `code` is exists,
+    full, loading or invalid when it is refused. Asking again for the very same stream is no mistake."""
+
+    spec: StreamSpec
+
+
+class StreamStopRequest(msgspec.Struct, frozen=True, tag="stream_stop"):
+    """Stop a stream. Answered with Answer once everything that it had is given back; `code` is unknown when there is
+    none of this name."""
+
+    stream: str
+
+
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
     """From now on, send every SupervisionEvent."""
 
@@ -277,6 +324,13 @@ class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
 
 class Activate(msgspec.Struct, frozen=True, tag="activate"):
     """To a process that has loaded and waits: the links are yours now."""
+
+
+class StreamBegin(msgspec.Struct, frozen=True, tag="stream_begin"):
+    """Another stream begins on the links: its id, and its number, that of its frames' epoch."""
+
+    stream: str
+    epoch: int
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):
@@ -297,10 +351,11 @@ class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """What became of a request: one line."""
+    """What became of a request: one line. `code`: why it was refused, for programs."""
 
     ok: bool
     text: str
+    code: Literal["", "exists", "full", "loading", "invalid", "unknown"] = ""
 
 
 class SupervisionEvent(msgspec.Struct, frozen=True, tag="supervision_event"):
@@ -384,6 +439,23 @@ class FrameCount(msgspec.Struct, frozen=True):
         return self.decoded == self.delivered + sum(self.dropped.values()) + self.in_flight
 
 
+class StreamStatus(msgspec.Struct, frozen=True):
+    """A stream on request. `state` is STARTING until its first frame was sent, then ONLINE; STOPPING; and when it is
+    over ENDED, or FAILED with the `reason`. `began` and `ended` are seconds since the epoch (UTC), 0: not yet.
+    `first_in_ms` and `first_out_ms` are the times from the start to the first decoded and the first sent frame.
+    `frames` are this stream's own counts."""
+
+    spec: StreamSpec
+    state: Literal["STARTING", "ONLINE", "STOPPING", "ENDED", "FAILED"]
+    reason: str
+    began: float
+    ended: float
+    first_in_ms: float | None
+    first_out_ms: float | None
+    fps: float
+    frames: FrameCount
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far a file has been processed: `done_s` of its `length_s` seconds (None: it does not state them), in
     `elapsed_s` seconds on the clock."""
@@ -417,6 +489,8 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     end_to_end_ms: tuple[float | None, float | None]
     progress: Progress | None = None
     added: int = 0
+    streams: list[StreamStatus] = []
+    """Those on request: the running ones, and the last that ended."""
 
     @property
     def healthy(self) -> bool:
@@ -424,6 +498,19 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
         return self.state in ("OK", "LOADING", "DRAINING")
 
 
-ToLauncher = Ready | Event | Finished | Refused | Updated | StatusRequest | RestartRequest | UpdateRequest | Subscribe
-ToWorker = Drain | Abandon | Activate | Update | PeerRestarted
+ToLauncher = (
+    Ready
+    | Event
+    | Finished
+    | StreamHandedOn
+    | Refused
+    | Updated
+    | StatusRequest
+    | RestartRequest
+    | UpdateRequest
+    | StreamStartRequest
+    | StreamStopRequest
+    | Subscribe
+)
+ToWorker = Drain | Abandon | Activate | StreamBegin | Update | PeerRestarted
 FromLauncher = ToWorker | Answer | SupervisionEvent | Status

@@ -2,6 +2,7 @@
 came of it, and what processes that come later are told. The processor itself decides what it takes; see
 `processors/protocol.py`."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,11 +19,16 @@ SHOWN_CHARACTERS = 200
 """Of the parameters, in events and answers."""
 
 
+Tell = Callable[[str, dict[str, Any]], None]
+"""Is called with the problem, empty when there is none, and with all parameters that are in force if there is none."""
+
+
 class _Asked(NamedTuple):
-    sender: bytes
+    tell: Tell
     stage: SupervisedStage
     life: Life
-    shown: str
+    params: dict[str, Any]
+    changes: bool
 
 
 class ProcessorChanges:
@@ -49,7 +55,29 @@ class ProcessorChanges:
         elif request.renew:
             self._renew(sender, stage, request.params)
         else:
-            self._send(sender, stage, stage.active, request.params)
+            self.change(stage, stage.active, request.params, self._answering(sender, stage, request.params))
+
+    def change(self, stage: SupervisedStage, life: Life, params: dict[str, Any], tell: Tell) -> None:
+        """Have the process at work change these parameters, and `tell` what came of it when it has, or has died."""
+        self._ask(_Asked(tell, stage, life, params, changes=True))
+
+    def inquire(self, stage: SupervisedStage, life: Life, tell: Tell) -> None:
+        """Ask the process at work for all parameters that are in force."""
+        self._ask(_Asked(tell, stage, life, {}, changes=False))
+
+    def go_back(self, stage: SupervisedStage, params: dict[str, Any]) -> None:
+        """From now on `params` are in force again, which were before, for all processes that there are and will be."""
+        now = self._wiring.params(stage.name)
+        changed = {name: value for name, value in params.items() if name not in now or now[name] != value}
+        self._wiring.change_params(stage.name, params)
+        for life in stage.mains:
+            if life.ready and changed:
+                self._switchboard.send(life.process.boot.identity, Update(UNASKED, changed))
+
+    def _ask(self, asked: _Asked) -> None:
+        self._number += 1
+        self._asked[self._number] = asked
+        self._switchboard.send(asked.life.process.boot.identity, Update(self._number, asked.params))
 
     def heard(self, message: Updated) -> None:
         """A processor has taken, or refused, new parameters."""
@@ -57,20 +85,19 @@ class ProcessorChanges:
         if asked is None:
             self._heard_unasked(message)
         elif message.params is None:
-            self._announce("warning", message.stage, "update_refused", params=asked.shown, problem=message.problem)
-            self._answer(asked.sender, False, f"{message.stage}: {message.problem}")
+            if asked.changes:
+                shown = _shown(asked.params)
+                self._announce("warning", message.stage, "update_refused", params=shown, problem=message.problem)
+            asked.tell(message.problem, {})
+        elif not asked.changes:
+            asked.tell("", message.params)
         else:
             self._remember(message.stage, message.params)
             for life in asked.stage.mains:
                 if life is not asked.life and life.ready:
                     self._switchboard.send(life.process.boot.identity, Update(UNASKED, message.params))
-            self._announce("info", message.stage, "updated", params=asked.shown)
-            self._answer(asked.sender, True, f"{message.stage}: changed {asked.shown}")
-
-    def _send(self, sender: bytes, stage: SupervisedStage, life: Life, params: dict[str, Any]) -> None:
-        self._number += 1
-        self._asked[self._number] = _Asked(sender, stage, life, _shown(params))
-        self._switchboard.send(life.process.boot.identity, Update(self._number, params))
+            self._announce("info", message.stage, "updated", params=_shown(asked.params))
+            asked.tell("", message.params)
 
     def _resize(self, sender: bytes, stage: SupervisedStage, request: UpdateRequest) -> None:
         """Pictures of another size from the next one on, which the slots must hold."""
@@ -83,7 +110,13 @@ class ProcessorChanges:
             problem = "renew is for a processor" if request.renew else f"is {stage.state}; try again"
             self._answer(sender, False, f"{stage.name}: {problem}")
             return
-        self._send(sender, stage, stage.active, msgspec.to_builtins(frame))
+        self.change(stage, stage.active, msgspec.to_builtins(frame), self._answering(sender, stage, request.params))
+
+    def _answering(self, sender: bytes, stage: SupervisedStage, params: dict[str, Any]) -> Tell:
+        def tell(problem: str, _params: dict[str, Any]) -> None:
+            self._answer(sender, not problem, f"{stage.name}: {problem or f'changed {_shown(params)}'}")
+
+        return tell
 
     def _remember(self, stage: str, params: dict[str, Any]) -> None:
         if isinstance(self._wiring.topology.stages[stage], Decode):
@@ -112,13 +145,14 @@ class ProcessorChanges:
         for number, asked in list(self._asked.items()):
             if asked.life not in asked.stage.lives:
                 del self._asked[number]
-                self._answer(asked.sender, False, f"{asked.stage.name} died over this change; it was not made")
+                asked.tell("died over this change; it was not made", {})
 
     def give_up(self) -> None:
         """Answer everybody who still waits: the pipeline is at its end."""
-        for asked in self._asked.values():
-            self._answer(asked.sender, False, f"{asked.stage.name}: the pipeline is at its end")
+        waiting = list(self._asked.values())
         self._asked.clear()
+        for asked in waiting:
+            asked.tell("the pipeline is at its end", {})
 
     def _heard_unasked(self, message: Updated) -> None:
         """One that waits for its turn could not follow: it must not take over with other parameters."""

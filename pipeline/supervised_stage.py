@@ -7,11 +7,17 @@ import time
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
 from pipeline.messages import StageStatus
 from pipeline.stage_process import StageProcess
-from pipeline.topology import Inference, Topology
+from pipeline.topology import OF_ONE_STREAM, Inference, Topology
 from pipeline.topology_sections import Limits, Restart
 from pipeline.wiring import SERVICES
 
 STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"
+IDLE = "IDLE"
+"""Of a stage that belongs to a stream, while there is none."""
+
+
+NOTHING_YET = -2
+"""Before the number of any stream, and before wiring.NO_STREAM."""
 
 
 class Life:
@@ -26,6 +32,7 @@ class Life:
         self.started = time.monotonic()
         self.ready = False
         self.finished = False
+        self.through = NOTHING_YET  # the number of the last stream of which it has handed on everything
         self.asked_for = False  # its death was ordered by a person
         self.refusal: str | None = None
         self.guilt: str | None = None  # what it is being killed for
@@ -85,6 +92,10 @@ class SupervisedStage:
         self._units_before = (0, 0)
         self.refused = False
         self.settled = False
+        self.of_one_stream = topology.streams.on_request and isinstance(spec, OF_ONE_STREAM)
+        self.idle = self.of_one_stream  # no stream, so no process
+        self.ending = False  # its stream is being stopped: no process is started any more
+        self.farewell = ""  # why its process came to its end by itself
 
     def adopt(self, topology: Topology) -> None:
         """Go by the budget and the limits of this topology from now on."""
@@ -96,6 +107,8 @@ class SupervisedStage:
     def state(self) -> str:
         if self.outcome:
             return self.outcome
+        if self.idle:
+            return IDLE
         if self.active is not None and self.active.ready and not self.active.stands_in:
             return READY
         return STARTING if self.mains else BACKOFF
@@ -119,7 +132,7 @@ class SupervisedStage:
     def wants(self) -> bool | None:
         """What should be started: True: a stand-in; False: a real process; None: nothing. The first real one comes
         first; spares only once it is at work, so that they do not slow it down."""
-        if self.outcome or self.exhausted:
+        if self.outcome or self.exhausted or self.idle or self.ending:
             return None
         new = sum(life.generation == self.generation for life in self.mains)
         if new < 1 + (self.spares if self.state == READY and not self.no_spares and not self.renewing else 0):
@@ -163,6 +176,17 @@ class SupervisedStage:
         self.deaths.clear()
         self.outcome, self.reason, self.revive_at = None, "", 0.0
         self.exhausted = self.refused = self.settled = self.no_spares = self.no_stand_in = False
+
+    def begin_stream(self) -> None:
+        """Be there, with a fresh budget."""
+        self.forgive()
+        self.idle, self.ending, self.farewell = False, False, ""
+
+    def end_stream(self) -> None:
+        """Be not there any more. All processes must be gone."""
+        self.forgive()
+        self.idle, self.ending = True, False
+        self.rss_bytes = 0
 
     def sample_usage(self, seconds: float) -> None:
         """Note what the processes have used and done; `seconds` since this was called last."""

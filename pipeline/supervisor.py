@@ -21,12 +21,17 @@ from pipeline.messages import (
     Drain,
     Event,
     Finished,
+    FrameCount,
     Progress,
     Ready,
     Refused,
     RestartRequest,
     Status,
     StatusRequest,
+    StreamHandedOn,
+    StreamStartRequest,
+    StreamStatus,
+    StreamStopRequest,
     SupervisionEvent,
     ToLauncher,
     Updated,
@@ -36,6 +41,7 @@ from pipeline.processor_changes import ProcessorChanges
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
 from pipeline.stage_process import become_reaper
+from pipeline.stream_keeper import StreamKeeper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard
 from pipeline.topology import SPINE, Decode, Egress, Ingress, Publisher, Recorder, Stage, Topology
@@ -79,12 +85,15 @@ class Supervisor:
         self._keeper = Keeper(wiring, self._switchboard, self._poller, self._announce, display.output)
         self._stages = self._keeper.stages
         self._changes = ProcessorChanges(wiring, self._keeper, self._switchboard, self._announce)
+        self._streams = StreamKeeper(wiring, self._keeper, self._switchboard, self._changes, self._announce)
 
     def run(self) -> None:
         become_reaper()
         with self._signals:
             self._poller.register(self._signals.fd, zmq.POLLIN)
             self._watch_frame_memory()
+            if self._streams.on_request:
+                self._announce("info", "launcher", "waits_for_streams", max=self._wiring.topology.streams.max)
             try:
                 while not self._done():
                     self._keeper.revive()
@@ -92,6 +101,7 @@ class Supervisor:
                     self._hear()
                     self._keeper.reap(self._hear)
                     self._changes.see_to_the_dead()
+                    self._streams.go_on()
                     self._keeper.skim()
                     self._handle_signals()
                     self._keeper.watch()
@@ -102,18 +112,20 @@ class Supervisor:
 
     @property
     def refused(self) -> bool:
-        """Whether a stage could not work as configured."""
-        return any(stage.refused for stage in self._stages.values())
+        """Whether a stage could not work as configured. What a stream brings is no part of that."""
+        return any(stage.refused for stage in self._stages.values() if not stage.of_one_stream)
 
     @property
     def failed(self) -> list[str]:
-        """The reasons of the stages that are FAILED; empty when all went well."""
-        return self._failures + [f"{s.name}: {s.reason}" for s in self._stages.values() if s.outcome == FAILED]
+        """The reasons of the stages that are FAILED; empty when all went well. What happens to a stage of a stream on
+        request is told with the stream."""
+        own = (stage for stage in self._stages.values() if not stage.of_one_stream)
+        return self._failures + [f"{stage.name}: {stage.reason}" for stage in own if stage.outcome == FAILED]
 
     def status(self) -> Status:
         (egress,) = self._keeper.of_kind(Egress)
         frames = self._wiring.frame_count()
-        span_ns = egress.stats[Word.LAST_OUT_NS] - egress.stats[Word.FIRST_OUT_NS]
+        streams = self._streams.statuses(frames)
         return Status(
             pipeline=self._wiring.topology.name,
             state=self._state(),
@@ -123,11 +135,18 @@ class Supervisor:
             links=self._wiring.link_status(),
             frames=frames,
             repeated=egress.stats[Word.REPEATED],
-            fps=(frames.delivered - 1) / span_ns * 1e9 if span_ns > 0 else 0.0,
+            fps=self._fps(egress, frames, streams),
             end_to_end_ms=egress.stats.p50_p95_ms(Span.END_TO_END),
             progress=self._progress(egress),
             added=self._wiring.pictures_added(),
+            streams=streams,
         )
+
+    def _fps(self, egress: SupervisedStage, frames: FrameCount, streams: list[StreamStatus]) -> float:
+        if self._streams.on_request:
+            return next((stream.fps for stream in streams if not stream.ended), 0.0)
+        span_ns = egress.stats[Word.LAST_OUT_NS] - egress.stats[Word.FIRST_OUT_NS]
+        return (frames.delivered - 1) / span_ns * 1e9 if span_ns > 0 else 0.0
 
     def _progress(self, egress: SupervisedStage) -> Progress | None:
         excerpt = self._wiring.topology.excerpt
@@ -149,7 +168,7 @@ class Supervisor:
         return self._forced or all(stage.over for stage in self._stages.values() if not stage.is_service)
 
     def _wait(self) -> None:
-        seconds = min(TICK_SECONDS, self._keeper.seconds_to_revival())
+        seconds = min(TICK_SECONDS, self._keeper.seconds_to_revival(), self._streams.seconds_to_look)
         self._poller.poll(max(1, int(seconds * 1000)))
 
     def _hear(self) -> None:
@@ -203,7 +222,7 @@ class Supervisor:
             self._forced = True
         if self.refused and self._draining_since is None:
             self._drain()  # It was configured wrongly; going on would only hide that.
-        if self._draining_since is not None or self._is_finished(Ingress):
+        if not self._streams.on_request and (self._draining_since is not None or self._is_finished(Ingress)):
             self._speak_for_the_failed()
 
     def _speak_for_the_failed(self) -> None:
@@ -256,7 +275,11 @@ class Supervisor:
                 self._changes.heard(message)
             case Event():
                 self._announce(message.level, message.stage, message.name, **message.fields)
-            case Ready() | Finished() | Refused():
+            case StreamStartRequest():
+                self._streams.start(sender, message)
+            case StreamStopRequest():
+                self._streams.stop(sender, message)
+            case Ready() | Finished() | StreamHandedOn() | Refused():
                 self._keeper.heard(message)
 
     def _reload(self) -> None:
@@ -273,6 +296,7 @@ class Supervisor:
         else:
             for stage in self._stages.values():
                 stage.adopt(self._wiring.topology)
+            self._streams.adopted()
             self._announce("info", "launcher", "reloaded", changed=",".join(changed) or "nothing")
             for name in changed:
                 self._take_up(self._stages[name], before)
@@ -281,7 +305,7 @@ class Supervisor:
     def _take_up(self, stage: SupervisedStage, before: Topology) -> None:
         """Go over to what the file says now of this stage: without a gap where a new process can be loaded beside the
         one at work."""
-        if stage.outcome == FINISHED:
+        if stage.outcome == FINISHED or stage.idle:
             return
         if not (stage.takes_turns and stage.active is not None and stage.state == READY and not stage.renewing):
             self._keeper.restart(stage, spares_too=True)
@@ -299,6 +323,9 @@ class Supervisor:
             return Answer(ok=False, text=f"no stage {name!r}; there are: {', '.join(self._stages)}")
         if self._draining_since is not None or stage.outcome == FINISHED:
             return Answer(ok=False, text=f"{name} is not started again: the pipeline is at its end")
+        if stage.idle or stage.ending:
+            why = "there is no stream" if stage.idle else "its stream is being stopped"
+            return Answer(ok=False, text=f"{name} is not started: {why}")
         before = stage.state
         self._keeper.restart(stage)
         return Answer(ok=True, text=f"{name} was {before}; it is being started again")
@@ -312,8 +339,9 @@ class Supervisor:
     def _drain(self) -> None:
         """No new input; what is in the pipeline comes out; then each stage finishes after the one before it."""
         self._begin_to_stop()
+        self._streams.close_down()
         for stage in self._stages.values():
-            if stage.outcome is None and not stage.lives:
+            if stage.outcome is None and not stage.lives and not stage.of_one_stream:
                 stage.outcome = FAILED if stage.incarnation else FINISHED
                 stage.reason = "was being restarted when the pipeline stopped"
         reads_file = self._wiring.topology.excerpt is not None
@@ -343,11 +371,12 @@ class Supervisor:
         self._keeper.kill_all()
         self._changes.give_up()
         self._wiring.abandon()
+        self._failures += self._streams.give_up()
         self._switchboard.close()
         self._service_manager.close()
 
     def _state(self) -> str:
-        states = {stage.state for stage in self._stages.values()}
+        states = {stage.state for stage in self._stages.values() if not stage.of_one_stream}
         if FAILED in states:
             return "DEGRADED"
         if states == {FINISHED}:

@@ -40,9 +40,9 @@ class Stage(Section, tag_field="worker", kw_only=True, frozen=True):
 
 
 class Ingress(Stage, tag="ingress", kw_only=True, frozen=True):
-    """Subscribes to the source and hands encoded bytes to decode."""
+    """Subscribes to the source and hands encoded bytes to decode. With streams on request each brings its own."""
 
-    source: Source
+    source: Source | None = None
     output: Name
 
 
@@ -77,10 +77,11 @@ class Inference(Stage, tag="inference", kw_only=True, frozen=True):
 class Egress(Stage, tag="egress", kw_only=True, frozen=True):
     """Encodes frames and publishes them with the audio, which goes out as it came unless `audio` says what to encode it
     to. While inference is away, a live output repeats the last frame at the stream's rate for up to `keep_alive`
-    seconds; 0: never. An output that waits for every frame (no `latest` link before it) repeats none."""
+    seconds; 0: never. An output that waits for every frame (no `latest` link before it) repeats none. With streams on
+    request each brings its own sink."""
 
     input: Name
-    sink: Sink
+    sink: Sink | None = None
     encoder: Encoder = Encoder()
     audio: AudioEncoder | None = None
     keep_alive: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
@@ -116,6 +117,9 @@ ChannelUser = Source | Sink | Publisher | Recorder
 
 SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
 """Through these every stream goes, in this order; a topology has one of each."""
+
+OF_ONE_STREAM = (Ingress, Decode, Egress)
+"""With streams on request, these live as long as a stream does; inference serves one after the other."""
 
 
 class Link(Section, kw_only=True, frozen=True):
@@ -160,7 +164,8 @@ class Topology(Section, kw_only=True, frozen=True):
     @property
     def excerpt(self) -> Excerpt | None:
         """See Source.excerpt."""
-        return next((stage.source.excerpt for stage in self.stages.values() if isinstance(stage, Ingress)), None)
+        sources = (stage.source for stage in self.stages.values() if isinstance(stage, Ingress))
+        return next((source.excerpt for source in sources if source is not None), None)
 
     def carries_frames(self, link: str) -> bool:
         """Whether the link joins decode, inference and egress; the one into decode carries encoded bytes."""
@@ -171,9 +176,9 @@ class Topology(Section, kw_only=True, frozen=True):
 def channel_user(name: str, stage: Stage | None) -> tuple[str, ChannelUser] | None:
     """The section of the stage `name` that names channels, if one does, after its dotted path."""
     match stage:
-        case Ingress(source=section):
+        case Ingress(source=Source() as section):
             return f"stages.{name}.source", section
-        case Egress(sink=section):
+        case Egress(sink=Sink() as section):
             return f"stages.{name}.sink", section
         case Publisher() | Recorder():
             return f"stages.{name}", stage

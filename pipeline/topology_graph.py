@@ -41,6 +41,7 @@ def check_graph(topology: Topology) -> None:
     _check_names(topology)
     _check_memory(topology)
     _check_spine(topology)
+    _check_ends(topology)
     _check_links(topology)
     _check_channels(topology)
     _check_file_ends(topology)
@@ -75,6 +76,23 @@ def _check_spine(topology: Topology) -> None:
         if len(found) > 1:
             raise TopologyError(
                 f"stages.{found[1]}.worker", f"{found[0]} is {kind} already; allowed: one each of {_kinds()}"
+            )
+
+
+def _check_ends(topology: Topology) -> None:
+    """Either the file says what is read and written, or whoever asks for a stream does."""
+    for worker, key, example in ((Ingress, "source", "{trickle: input}"), (Egress, "sink", "{trickle: output}")):
+        name = topology.stage_of(worker)
+        assert name is not None
+        given = getattr(topology.stages[name], key) is not None
+        if topology.streams.on_request and given:
+            raise TopologyError(
+                f"stages.{name}.{key}",
+                f"streams.on_request is on, each stream brings its own; allowed: no {key}, or on_request: false",
+            )
+        if not topology.streams.on_request and not given:
+            raise TopologyError(
+                f"stages.{name}.{key}", f"missing; needed: such as {key}: {example}, or streams.on_request: true"
             )
 
 
@@ -113,9 +131,8 @@ def _check_links(topology: Topology) -> None:
 def _check_policies(topology: Topology) -> None:
     """A file is processed whole; a reader that skips would drop most of it, since nothing paces the file. And a link
     that is to have the newest frame needs a slot in use, one with the newest, and one to fill."""
-    ingress = next(stage for stage in topology.stages.values() if isinstance(stage, Ingress))
     for name, link in topology.links.items():
-        if ingress.source.file is not None and link.policy == "latest":
+        if topology.excerpt is not None and link.policy == "latest":
             raise TopologyError(
                 f"links.{name}.policy", "the source is a file, which is processed whole; allowed: block"
             )
@@ -143,7 +160,8 @@ def _check_sound(topology: Topology) -> None:
                 f"{path}.processor.audio", "decode hands no sound on; allowed: with audio: true of the decode stage"
             )
     for path, egress in _of_kind(topology, Egress):
-        if egress.sink.text is not None and egress.sink.text == egress.sink.trickle:
+        sink = egress.sink
+        if sink is not None and sink.text is not None and sink.text == sink.trickle:
             raise TopologyError(f"{path}.sink.text", "this is the channel of the video; allowed: another one")
 
 
@@ -206,16 +224,8 @@ def _check_joined(topology: Topology, consumer: type[Stage], producer: type[Stag
 
 def _check_channels(topology: Topology) -> None:
     for path, channel in _channels(topology):
-        if is_on_relay(channel) and topology.relay is None:
-            raise TopologyError(
-                path, f"{channel!r} is a channel of the embedded relay; add `relay:` or give a full URL"
-            )
-        if not is_on_relay(channel) and not channel.startswith(("http://", "https://")):
-            raise TopologyError(path, f"{channel!r} is no trickle channel; allowed: a name, http://..., https://...")
-        if not is_on_relay(channel) and not _names_a_channel(channel):
-            raise TopologyError(
-                path, f"{channel!r} names no channel; allowed: a host and a path, http://HOST:PORT/NAME"
-            )
+        if problem := channel_problem(channel, topology.relay):
+            raise TopologyError(path, problem)
 
 
 def _check_access(topology: Topology) -> None:
@@ -288,8 +298,26 @@ def _check_relay_channels(relay: Relay, topology: Topology) -> None:
         if not content_type or not (content_type.isascii() and content_type.isprintable()):
             raise TopologyError(f"relay.channels.{name}", f"{content_type!r} is no content type, such as video/MP2T")
     for path, channel in _channels(topology):
-        if is_on_relay(channel) and not relay.autocreate and channel not in relay.channels:
-            raise TopologyError(path, f"{channel!r} cannot be made with relay.autocreate off; add it to relay.channels")
+        if is_on_relay(channel) and (problem := relay_refuses(channel, relay)):
+            raise TopologyError(path, problem)
+
+
+def channel_problem(channel: str, relay: Relay | None) -> str:
+    """Why nothing can be read from or written to `channel`, and what is allowed; empty when it can."""
+    if is_on_relay(channel):
+        return "" if relay else f"{channel!r} is a channel of the embedded relay; add `relay:` or give a full URL"
+    if not channel.startswith(("http://", "https://")):
+        return f"{channel!r} is no trickle channel; allowed: a name, http://..., https://..."
+    if not _names_a_channel(channel):
+        return f"{channel!r} names no channel; allowed: a host and a path, http://HOST:PORT/NAME"
+    return ""
+
+
+def relay_refuses(channel: str, relay: Relay) -> str:
+    """Why the embedded relay will not have a channel of this name, and what is allowed; empty when it will."""
+    if relay.autocreate or channel in relay.channels:
+        return ""
+    return f"{channel!r} cannot be made with relay.autocreate off; add it to relay.channels"
 
 
 def _names_a_channel(url: str) -> bool:

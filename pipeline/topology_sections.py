@@ -132,9 +132,15 @@ class Api(Section, kw_only=True, frozen=True):
 
 
 class Streams(Section, kw_only=True, frozen=True):
-    """How many streams run at once. One, for now."""
+    """How many streams run at once: one, for now. With `on_request` none runs until somebody asks for it on the control
+    socket, and who asks says what it reads and writes: ingress has no `source`, egress no `sink`. `while_loading`: what
+    becomes of a request while no processor is at work, it waits or is refused. A stream whose source is gone, or never
+    came, for `source_timeout` seconds ends by itself."""
 
     max: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+    on_request: bool = False
+    while_loading: Literal["wait", "refuse"] = "wait"
+    source_timeout: Seconds = 30.0
 
 
 class ClientTls(Section, kw_only=True, frozen=True):

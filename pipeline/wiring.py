@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.encoded_link import CURSOR_BYTES
+from pipeline.encoded_link import CURSOR_BYTES, Cursor
 from pipeline.link import FrameLink
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaUnavailable
@@ -19,9 +19,19 @@ from pipeline.memory.cuda_probe import probe
 from pipeline.memory.slab import create_slab
 from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
-from pipeline.messages import EncodedBoot, FrameCount, FrameFormat, LinkBoot, LinkStatus, WorkerBoot
+from pipeline.messages import (
+    EncodedBoot,
+    FrameCount,
+    FrameFormat,
+    LinkBoot,
+    LinkStatus,
+    StreamBegin,
+    StreamSpec,
+    WorkerBoot,
+)
 from pipeline.run_dir import CONTROL, RunDir
 from pipeline.topology import (
+    OF_ONE_STREAM,
     AnyStage,
     Decode,
     Egress,
@@ -33,10 +43,13 @@ from pipeline.topology import (
     channels_of,
     is_on_relay,
 )
-from pipeline.topology_sections import Frame
+from pipeline.topology_sections import Frame, Sink, Source
 
 STREAM = "main"
-"""The one stream that a topology runs until streams are started over the API."""
+"""The one stream of a topology that names its source and its sink."""
+
+NO_STREAM = -1
+"""Number of the stream before the first on request."""
 
 SERVICES = ("relay", "api")
 
@@ -53,6 +66,10 @@ class Wiring:
     def __init__(self, topology: Topology, run_dir: RunDir) -> None:
         """Raises PortInUse, naming the port and its key, and OSError when memory or descriptors run out."""
         self.topology = topology
+        self.epoch = NO_STREAM if topology.streams.on_request else 0
+        """Number of the stream that runs, or ran last."""
+        self._stream: StreamSpec | None = None  # as somebody asked for it
+        self._fit = topology.frame.fit  # that of the stream's frames
         self._run_dir = run_dir
         self._fds: list[int] = []
         sockets = dict(self._listen())
@@ -62,6 +79,7 @@ class Wiring:
         self.media_listeners = list(sockets.values())
         """Further ports of the relay's."""
         self.encoded = self._make_encoded()
+        self.encoded_cursor = Cursor(self.encoded.fd)
         self.allocator: Allocator | None = None
         self.frames_on_host_because = ""
         """Why frames are in host memory although the topology wants them on a GPU."""
@@ -73,6 +91,9 @@ class Wiring:
             for name in self.stage_names()
         }
         self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self._stats_fds.items()}
+        if topology.streams.on_request:
+            for link in self.links.values():
+                link.table.end()  # So it is between two streams, and before the first.
 
     def adopt(self, topology: Topology) -> list[str]:
         """Go by `topology` from now on. Returns the stages whose part has changed, and which must be started again.
@@ -105,7 +126,7 @@ class Wiring:
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: not known here; allowed: width, height, fit")
         try:
-            frame = msgspec.convert(msgspec.to_builtins(self.topology.frame) | params, Frame)
+            frame = msgspec.convert(msgspec.to_builtins(self._stream_frame) | params, Frame)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
         for name in self.links:
@@ -118,8 +139,36 @@ class Wiring:
         return frame
 
     def change_frame(self, frame: Frame) -> None:
-        """From now on tell the processes this."""
-        self.topology = msgspec.structs.replace(self.topology, frame=frame)
+        """From now on tell the processes this; with streams on request, those of the stream that runs."""
+        if self._stream is not None:
+            self._stream = msgspec.structs.replace(self._stream, width=frame.width, height=frame.height)
+            self._fit = frame.fit
+        else:
+            self.topology = msgspec.structs.replace(self.topology, frame=frame)
+
+    def params(self, stage: str) -> dict[str, Any]:
+        """What processes of this inference stage are told."""
+        spec = self.topology.stages[stage]
+        assert isinstance(spec, Inference)
+        return spec.processor.params
+
+    def open_stream(self, stream: StreamSpec) -> None:
+        """Begin this stream, the next by number. Its ingress, decode and egress are not there yet; the processes of
+        inference have nothing in hand, and touch nothing before they are told."""
+        self.epoch += 1
+        self._stream, self._fit = stream, self.topology.frame.fit
+        self.encoded_cursor.clear()
+        for name, spec in self.topology.stages.items():
+            if isinstance(spec, OF_ONE_STREAM):
+                for stats in self.stats[name]:
+                    stats.begin_stream()
+        for link in self.links.values():
+            link.table.reopen()
+
+    @property
+    def stream_begin(self) -> StreamBegin:
+        """What inference is told of the stream that runs, or ran last."""
+        return StreamBegin(self._stream.stream if self._stream else "", self.epoch)
 
     def keep_stage(self, stage: str, topology: Topology) -> None:
         """Go on with what `topology` says of this stage."""
@@ -152,7 +201,8 @@ class Wiring:
 
     def boot(self, stage: str, incarnation: int, seat: int = 0) -> WorkerBoot:
         """What a worker of `stage` is told; `seat` is the set of counters that it uses."""
-        spec = self.topology.stages.get(stage)
+        spec = self._spec(stage)
+        on_request = self.topology.streams.on_request
         joined = isinstance(spec, Ingress | Decode)
         audio = isinstance(spec, Inference | Egress) or (isinstance(spec, Decode) and spec.audio)
         return WorkerBoot(
@@ -161,11 +211,11 @@ class Wiring:
             incarnation=incarnation,
             launcher_pid=os.getpid(),
             control_endpoint=self.control_endpoint,
-            stream=STREAM,
-            epoch=0,
+            stream=self.stream_begin.stream if on_request else STREAM,
+            epoch=self.epoch,
             log_level=self.topology.log_level,
             device=self.topology.device,
-            frame=self.topology.frame,
+            frame=self._frame(spec),
             stats_fd=self._stats_fds[stage][seat],
             spec=spec,
             relay_url=self.relay_url,
@@ -183,6 +233,8 @@ class Wiring:
             keep_alive=spec.keep_alive if isinstance(spec, Egress) and self._is_live else 0.0,
             live=self._is_live,
             excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
+            on_request=on_request,
+            source_timeout=self.topology.streams.source_timeout if on_request else None,
         )
 
     def inherited_fds(self, boot: WorkerBoot) -> list[int]:
@@ -229,12 +281,16 @@ class Wiring:
     def end_output(self, stage: str) -> None:
         """Say in the place of a stage that will not come back that nothing more follows."""
         outgoing = self.links.get(getattr(self.topology.stages.get(stage), "output", ""))
-        if outgoing is not None:
+        if outgoing is not None and not outgoing.table.ended:
             outgoing.table.end()
             outgoing.wake()
 
+    def discard_output(self, stage: str) -> None:
+        """Throw away what the stage hands on, counted as `shutdown`: the stage behind it will not come back."""
+        self.links[getattr(self.topology.stages[stage], "output", "")].discard()
+
     def abandon(self) -> int:
-        """Free every slot still held, counted as `shutdown`. All workers must be gone."""
+        """Free every slot still held, counted as `shutdown`. All workers must be gone, or hold none and wait."""
         return sum(link.table.abandon() for link in self.links.values())
 
     def link_status(self) -> list[LinkStatus]:
@@ -271,6 +327,7 @@ class Wiring:
 
     def close(self) -> None:
         """Give back memory, descriptors and sockets. The workers must be gone."""
+        self.encoded_cursor.close()
         for link in self.links.values():
             link.close()
         for seats in self.stats.values():
@@ -318,9 +375,32 @@ class Wiring:
     def _output_of(self, worker: type[Decode | Inference]) -> str:
         return next(stage.output for stage in self.topology.stages.values() if isinstance(stage, worker))
 
+    def _spec(self, stage: str) -> AnyStage | None:
+        """What the topology says of the stage, with the source or the sink of the stream that runs."""
+        spec, stream = self.topology.stages.get(stage), self._stream
+        if stream is None:
+            return spec
+        if isinstance(spec, Ingress):
+            return msgspec.structs.replace(spec, source=Source(trickle=stream.subscribe_url))
+        if isinstance(spec, Egress):
+            return msgspec.structs.replace(spec, sink=Sink(trickle=stream.publish_url, text=stream.data_url or None))
+        return spec
+
+    def _frame(self, spec: AnyStage | None) -> Frame:
+        """The size that the stream's own stages work in; inference warms up for the topology's."""
+        return self._stream_frame if isinstance(spec, OF_ONE_STREAM) else self.topology.frame
+
+    @property
+    def _stream_frame(self) -> Frame:
+        frame, stream = self.topology.frame, self._stream
+        if stream is None:
+            return frame
+        width, height = stream.width or frame.width, stream.height or frame.height
+        return msgspec.structs.replace(frame, width=width, height=height, fit=self._fit)
+
     def _relay_token(self, stage: str) -> str | None:
         """What opens the relay to `stage`; None if it has no business there, or needs none."""
-        found = channel_user(stage, self.topology.stages.get(stage))
+        found = channel_user(stage, self._spec(stage))
         if self.topology.relay is None or found is None or not any(map(is_on_relay, channels_of(found[1]).values())):
             return None
         return self.topology.relay.own_token

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import queue
+import select
 import signal
 import sys
 import threading
@@ -31,6 +32,8 @@ from pipeline.messages import (
     PeerRestarted,
     Ready,
     Refused,
+    StreamBegin,
+    StreamHandedOn,
     ToLauncher,
     ToWorker,
     Update,
@@ -73,6 +76,11 @@ class Worker:
         self._orders: queue.SimpleQueue[Activate | Update] = queue.SimpleQueue()
         # While it has none, the links' bells are another process's to hear.
         self._has_links = not isinstance(boot.spec, Inference)
+        self.stream, self.epoch = boot.stream, boot.epoch
+        """The stream being worked on, and its number."""
+        self._newest: StreamBegin | None = None  # stream that was told of
+        self.farewell = ""
+        """Why this process comes to its end by itself, for the launcher to say."""
         self.abandoned = False
         self._restarted: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[ToLauncher | None] = queue.SimpleQueue()
@@ -108,6 +116,24 @@ class Worker:
             if apply is not None:
                 apply(order)
         self._has_links = True
+        self._take_up_stream()
+
+    def wait_for_stream(self, see_to_updates: Callable[[], None] | None = None) -> bool:
+        """Everything of the present stream was handed on: say so, and wait for the next one, with `see_to_updates`
+        called whenever there may be one. False: no other comes. The links must be left alone meanwhile."""
+        if not self.boot.on_request:
+            return False
+        self._send(StreamHandedOn(self.boot.stage, self.boot.incarnation, self.epoch))
+        woken = select.poll()
+        woken.register(self.wake_fd, select.POLLIN)
+        while not self.draining:
+            self.clear_wake()
+            if see_to_updates is not None:
+                see_to_updates()
+            if self._take_up_stream():
+                return True
+            woken.poll()
+        return False
 
     def next_update(self) -> Update | None:
         """A change of parameters that is asked for, if there is one. To be answered with `updated`."""
@@ -167,6 +193,14 @@ class Worker:
         self._line.join()
         self.zmq.destroy(linger=1000)
 
+    def _take_up_stream(self) -> bool:
+        """Go over to the newest stream that was told of; whether there was another."""
+        begun = self._newest
+        if begun is None or begun.epoch == self.epoch:
+            return False
+        self.stream, self.epoch = begun.stream, begun.epoch
+        return True
+
     def wake(self) -> None:
         """Bring the main thread back to its loop, wherever it waits: in a poll of `wake_fd`, or at a link."""
         os.eventfd_write(self.wake_fd, 1)
@@ -205,6 +239,9 @@ class Worker:
             self._orders.put(order)
             if self._has_links:
                 self.wake()
+        elif isinstance(order, StreamBegin):
+            self._newest = order
+            os.eventfd_write(self.wake_fd, 1)
         elif isinstance(order, Drain):
             self.drain()
         elif isinstance(order, Abandon):
@@ -250,7 +287,7 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
         traceback.print_exc()
         worker.close()
         sys.exit(1)
-    worker.close(Finished(boot.stage, boot.incarnation))
+    worker.close(Finished(boot.stage, boot.incarnation, worker.farewell))
     sys.exit(0)
 
 

@@ -246,6 +246,7 @@ def _open_reencoder(worker: Worker, spec: EgressSpec) -> AudioReencoder | None:
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, EgressSpec)
+    assert spec.sink is not None
     where = []
     channel: ChannelAddress | None = None
     file: ContainerFile | None = None
@@ -283,6 +284,7 @@ def _open_sink(channel: ChannelAddress, content_type: str = "video/MP2T") -> Tri
 
 def _open_file(worker: Worker, spec: EgressSpec) -> ContainerFile:
     """The file of the sink; behind what a predecessor of this process wrote, or an interrupted run if asked for."""
+    assert spec.sink is not None
     assert spec.sink.file is not None
     whole = worker.stats[Word.FILE_BYTES]
     try:

@@ -48,18 +48,25 @@ class Inference:
         self._sound = self._open_sound(spec.on_error == "pass_through") if boot.samples_endpoint is not None else None
 
     def run_forever(self) -> None:
-        """Until decode has ended and everything was handed on."""
+        """Until decode has ended, everything was handed on, and no other stream comes."""
         with torch.inference_mode():
-            while not self._reader.drained:
-                self._serve_others()
-                slot = self._reader.take()
-                if slot is not None:
-                    self._serve_others()
-                    self._frames.serve(slot)
-                self._frames.settle_ended()
-            self._frames.settle_all()
-            if self._sound is not None:
-                self._sound.finish()
+            self._run_stream()
+            while self._worker.wait_for_stream(self._update):
+                self._run_stream()
+
+    def _run_stream(self) -> None:
+        """Until decode has ended and everything was handed on."""
+        while not self._reader.drained:
+            self._update()
+            self._hear()
+            slot = self._reader.take()
+            if slot is not None:
+                self._update()
+                self._frames.serve(slot)
+            self._frames.settle_ended()
+        self._frames.settle_all()
+        if self._sound is not None:
+            self._sound.finish()
         self._side.end("text")
         self._writer.end()
 
@@ -71,14 +78,17 @@ class Inference:
         self._reader.close()
         self._writer.close()
 
-    def _serve_others(self) -> None:
-        """What comes beside the frames. A change of parameters takes effect between two frames."""
+    def _update(self) -> None:
+        """A change of parameters takes effect between two frames."""
         stats = self._worker.stats
         while (order := self._worker.next_update()) is not None:
             self._frames.settle_all()
             stats.busy()
             apply_update(self._worker, self._processor, order)
             stats.idle()
+
+    def _hear(self) -> None:
+        stats = self._worker.stats
         if self._sound is None or not self._sound.waits:
             return
         if "egress" in self._worker.restarted_peers() and not self._worker.boot.live:

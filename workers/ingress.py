@@ -15,10 +15,11 @@ def main(worker: Worker) -> None:
     assert isinstance(spec, Ingress)
     assert worker.boot.encoded is not None
     link = EncodedWriter(worker.boot.encoded, worker.zmq)
+    assert spec.source is not None
     if spec.source.trickle is not None:
         channel = channel_address(spec.source.trickle, worker.boot)
         worker.ready(channel.url)
-        asyncio.run(TrickleIngest(channel, link, worker).run())
+        asyncio.run(TrickleIngest(channel, link, worker, worker.boot.source_timeout).run())
     else:
         assert spec.source.file is not None
         assert spec.source.excerpt is not None

@@ -20,7 +20,7 @@ from pipeline.worker import Worker, run
 
 
 def pass_frames(worker: Worker) -> None:
-    """Until decode has ended and every frame was handed on."""
+    """Until decode has ended, every frame was handed on, and no other stream comes."""
     boot, stats = worker.boot, worker.stats
     assert boot.input is not None
     assert boot.output is not None
@@ -29,7 +29,7 @@ def pass_frames(worker: Worker) -> None:
     source, pixels = open_source(boot.input, reader.table), open_target(boot.output, writer.table)
     show = _show(boot.spec)
     sound = _pass_sound(worker)
-    while not reader.drained:
+    while not reader.drained or _goes_on(worker, writer):
         slot = reader.take()
         if slot is None:
             continue
@@ -55,7 +55,12 @@ def pass_frames(worker: Worker) -> None:
         reader.release(slot, Outcome.DELIVERED)
     if sound is not None:
         sound.close()
+
+
+def _goes_on(worker: Worker, writer: LinkWriter) -> bool:
+    """The stream is at its end: say so to egress. Whether another one has begun."""
     writer.end()
+    return worker.wait_for_stream()
 
 
 def _pass_sound(worker: Worker) -> AudioListener | None:

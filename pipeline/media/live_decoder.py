@@ -74,7 +74,7 @@ class LiveDecoder:
         self._noted = (0, 0, self._timeline.last_video)
         self._key_pts: int | None = None
         self._settled = False
-        self._delivered_to = table.last_pts if table.published else None
+        self._delivered_to = table.last_pts
         self._audio_to = table.noted(_AUDIO_END) - 1 if table.noted(_AUDIO_END) else None
         self._errors_to = table.noted(_ERRORS_END) - 1 if table.noted(_ERRORS_END) else None
         self._cap = RateCap(max_fps, self._delivered_to) if max_fps else None

@@ -68,6 +68,7 @@ _PRODUCER = 8
 _ENDED = _PRODUCER
 _PUBLISHED = _PRODUCER + 1  # highest sequence number published, plus 1
 _LAST_PTS = _PRODUCER + 2
+_OPENED_AT = _PRODUCER + 3  # what _PUBLISHED was when the present stream began
 _PRODUCER_COUNTS = _PRODUCER + 8
 _NOTES = _PRODUCER + 24  # NOTE_WORDS words that a restarted producer finds again
 _CONSUMER = 48
@@ -217,9 +218,10 @@ class SlotTable:
         return int(self._words[_PUBLISHED])
 
     @property
-    def last_pts(self) -> int:
-        """Timestamp of the newest published frame, in 1/90000 s; meaningless before the first."""
-        return int(self._words[_LAST_PTS])
+    def last_pts(self) -> int | None:
+        """Timestamp of the newest frame that was published of the present stream, in 1/90000 s; None before the
+        first."""
+        return int(self._words[_LAST_PTS]) if self._words[_PUBLISHED] > self._words[_OPENED_AT] else None
 
     def begun(self) -> int:
         """Frames that were given a slot since the slab was made."""
@@ -459,9 +461,26 @@ class SupervisorTable(SlotTable):
         """Say in a dead producer's place that no further frame will come."""
         self._words[_ENDED] = 1
 
+    def discard(self) -> int:
+        """READY -> FREE as SHUTDOWN: nobody will come to take them, and the producer must not wait for room. Only while
+        the link has no consumer. Returns slots."""
+        ready = self.ready()
+        for slot in ready:
+            self._free(slot, Outcome.SHUTDOWN)
+        return len(ready)
+
+    def reopen(self) -> None:
+        """Begin another stream: forget that the one before has ended, its times, and what its producer had noted.
+        Counts and numbers go on. Every slot must be FREE, and each party dead, or waiting to be told of the stream."""
+        words = self._words
+        words[_OPENED_AT] = words[_PUBLISHED]
+        for index in range(NOTE_WORDS):
+            words[_NOTES + index] = 0
+        words[_ENDED] = 0
+
     def abandon(self) -> int:
-        """Free whatever is left, counted as SHUTDOWN. For the very end, when both parties are gone
-        and reclaimed. Returns slots."""
+        """Free whatever is left, counted as SHUTDOWN. For the end of a stream, when both parties are gone and
+        reclaimed, or have nothing in hand and wait. Returns slots."""
         self._complete_journal()
         left = [slot for slot in self.slots if slot.state != FREE]
         for slot in left:

@@ -83,7 +83,7 @@ class StageStats:
     def out(self) -> None:
         """One unit was handed on just now."""
         now = time.monotonic_ns()
-        if not self._words[Word.UNITS_OUT]:
+        if not self._words[Word.FIRST_OUT_NS]:
             self._words[Word.FIRST_OUT_NS] = now
         self._words[Word.UNITS_OUT] += 1
         self._words[Word.LAST_OUT_NS] = now
@@ -92,6 +92,11 @@ class StageStats:
         """Forget the sign of life of a dead predecessor. Counters and histograms go on."""
         self._words[Word.BUSY_SINCE_NS] = 0
         self.beat()
+
+    def begin_stream(self) -> None:
+        """Forget where the stream before was. Counters and histograms go on. No process may use it just now."""
+        for word in (Word.FIRST_OUT_NS, Word.LAST_OUT_NS, Word.MEDIA_TICKS, Word.FILE_BYTES):
+            self._words[word] = 0
 
     def record(self, span: Span, nanoseconds: int) -> None:
         """Count one duration."""

@@ -69,7 +69,7 @@ class FrameWork:
         """Process the frame, or begin to. Raises ProcessorGivenUp, and WorkerAbandoned."""
         self._stats.add(Word.UNITS_IN)
         self._stats.busy()
-        identity = FrameIdentity(self._worker.boot.stream, slot.epoch, slot.seq, slot.pts)
+        identity = FrameIdentity(self._worker.stream, slot.epoch, slot.seq, slot.pts)
         image = self._incoming.load(slot)
         if self._in_flight == 1:
             self._settle(slot, image, identity, self._guard.process(image, identity))

@@ -65,6 +65,7 @@ class SoundWork:
         with contextlib.suppress(queue.Empty):
             while self._open:
                 self._serve(self._waiting.get(timeout=max(0.0, deadline - time.monotonic())))
+        self._open = False
         self._hand_on(self._guarded(self._processor.end_of_sound, Heard()), 0)
         self._writer.end("audio")
 

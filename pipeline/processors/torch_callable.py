@@ -16,6 +16,8 @@ from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import Answer, FrameIdentity, Heard
 
 WARM_UP = FrameIdentity("warm-up", 0, 0, 0)
+_PLAIN = (bool, int, float, str, type(None))
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class TorchCallable:
@@ -100,7 +102,7 @@ class TorchCallable:
         elif self._is_class:
             self._adopt(self._make(found, merged))
         self._params = merged
-        return dict(merged)
+        return self._defaults(found) | merged
 
     def close(self) -> None:
         self._instance = self._function = None
@@ -135,6 +137,15 @@ class TorchCallable:
         if isinstance(instance, torch.nn.Module):
             instance.to(self._device).eval()
         return instance
+
+    def _defaults(self, found: Any) -> dict[str, Any]:
+        """What is in force where nothing was given: the target's own defaults, of those kinds that YAML has."""
+        try:
+            parameters = list(inspect.signature(found).parameters.values())
+        except (TypeError, ValueError):
+            return {}
+        named = (each for each in parameters[0 if self._is_class else 1 :] if each.kind in _NAMED)
+        return {each.name: each.default for each in named if isinstance(each.default, _PLAIN)}
 
     def _check(self, found: Any, params: dict[str, Any]) -> None:
         """Whether the target takes `params`, of the types that it names, and at least an image."""

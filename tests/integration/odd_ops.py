@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.processors.protocol import Result
+from pipeline.processors.protocol import FrameIdentity, Result
 
 _calls = itertools.count(1)
 _calls_failed: list[int] = []
@@ -53,6 +53,11 @@ def says(image: torch.Tensor, word: str = "one") -> Result:
     return Result(1 - image, (word,) if image.any() else ())
 
 
+def tells_identity(image: torch.Tensor, frame: FrameIdentity, word: str = "plain", other: int = 0) -> Result:
+    """Says of which stream a frame is, and its own parameters, beside every picture that is not black."""
+    return Result(image, (f"{frame.stream} {frame.epoch} {word} {other}",) if image.any() else ())
+
+
 def withholds(image: torch.Tensor, every: int = 3) -> Result | torch.Tensor:
     return Result() if next(_calls) % every == 0 else image
 
@@ -84,6 +89,17 @@ def dies(image: torch.Tensor, ways: list[str], marks: str, after: int = 10) -> t
 class LoadsForEver:
     def __init__(self) -> None:
         time.sleep(3600)
+
+
+class LoadsWhen:
+    """A model that has loaded once the file `mark` is there."""
+
+    def __init__(self, mark: str) -> None:
+        while not Path(mark).exists():
+            time.sleep(0.01)
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image
 
 
 class DeadlocksOnce:

@@ -1,0 +1,70 @@
+"""One stream on request over its life: what was asked for, how far it is, and its own part of the pipeline's counts.
+What happens to it, `stream_keeper` decides."""
+
+import time
+from typing import Literal
+
+from pipeline.memory.stage_stats import StageTotals, Word
+from pipeline.messages import FrameCount, StreamSpec, StreamStatus
+
+State = Literal["STARTING", "ONLINE", "STOPPING", "ENDED", "FAILED"]
+
+
+class RunningStream:
+    """Plain attributes that the keeper of streams moves."""
+
+    def __init__(self, spec: StreamSpec, before: FrameCount, decode: StageTotals, egress: StageTotals) -> None:
+        """`before` is the pipeline's count at its start, when nothing was in flight."""
+        self.spec = spec
+        self.state: State = "STARTING"
+        self.reason = ""
+        self.began = time.time()
+        self.began_ns = time.monotonic_ns()
+        self.asked_for_params = False  # the processor was asked to take them
+        self.opened = False  # the links are its own, and its stages are there
+        self.stopping_since: float | None = None
+        self.is_cut = False  # it does not end by itself: what is missing is not waited for
+        self.forced = False  # what did not stop in time was killed
+        self.outcome: Literal["ENDED", "FAILED"] = "ENDED"
+        self.told: set[tuple[bytes, type]] = set()  # which process was given which order at its end
+        self.waiting: list[bytes] = []  # who wants to know when it is over
+        self.params_agreed = not spec.params
+        self._before = before
+        self._decode = decode
+        self._egress = egress
+
+    @property
+    def first_out_ns(self) -> int:
+        """When its first frame was sent; 0: not yet. CLOCK_MONOTONIC."""
+        return self._egress[Word.FIRST_OUT_NS] if self.opened else 0
+
+    def frames(self, now: FrameCount) -> FrameCount:
+        """Its own part of the pipeline's count."""
+        before = self._before
+        return FrameCount(
+            decoded=now.decoded - before.decoded,
+            delivered=now.delivered - before.delivered,
+            dropped={
+                reason: own for reason, count in now.dropped.items() if (own := count - before.dropped.get(reason, 0))
+            },
+            in_flight=now.in_flight - before.in_flight,
+        )
+
+    def status(self, now: FrameCount, ended: float = 0.0) -> StreamStatus:
+        """`now` is the pipeline's count; `ended` when it was over, 0: it is not."""
+        frames = self.frames(now)
+        first, last = self.first_out_ns, self._egress[Word.LAST_OUT_NS] if self.opened else 0
+        return StreamStatus(
+            spec=self.spec,
+            state=self.state,
+            reason=self.reason,
+            began=self.began,
+            ended=ended,
+            first_in_ms=self._ms_until(self._decode[Word.FIRST_OUT_NS] if self.opened else 0),
+            first_out_ms=self._ms_until(first),
+            fps=(frames.delivered - 1) / (last - first) * 1e9 if last > first else 0.0,
+            frames=frames,
+        )
+
+    def _ms_until(self, moment_ns: int) -> float | None:
+        return round((moment_ns - self.began_ns) / 1e6, 1) if moment_ns else None
