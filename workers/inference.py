@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from pipeline.processors.frame_tensors import FrameTensors, host_tensors
 from pipeline.processors.frame_work import FrameWork
 from pipeline.processors.guard import ProcessorGivenUp
 from pipeline.processors.kinds import make_processor
-from pipeline.processors.protocol import Listener, Processor
+from pipeline.processors.protocol import Listener, Processor, StreamAware
 from pipeline.processors.sound_work import SoundWork
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
@@ -56,6 +57,7 @@ class Inference:
 
     def _run_stream(self) -> None:
         """Until decode has ended and everything was handed on."""
+        self._tell_processor("begin_stream")
         while not self._reader.drained:
             self._update()
             self._hear()
@@ -67,6 +69,7 @@ class Inference:
         self._frames.settle_all()
         if self._sound is not None:
             self._sound.finish()
+        self._tell_processor("end_stream")
         self._side.end("text")
         self._writer.end()
 
@@ -77,6 +80,15 @@ class Inference:
         self._side.close()
         self._reader.close()
         self._writer.close()
+
+    def _tell_processor(self, what: Literal["begin_stream", "end_stream"]) -> None:
+        """One that wants to know. Before the first stream on request there is nothing to tell."""
+        if not isinstance(self._processor, StreamAware) or self._worker.epoch < 0:
+            return
+        try:
+            getattr(self._processor, what)()
+        except Exception as error:  # noqa: BLE001 - the user's own code; frames decide whether it works
+            self._worker.error(f"{what}_failed", problem=f"{type(error).__name__}: {error}")
 
     def _update(self) -> None:
         """A change of parameters takes effect between two frames."""
@@ -99,7 +111,8 @@ class Inference:
         stats.total(Word.AUDIO_DROPPED, self._sound.dropped + self._side.dropped)
 
     def _write_text(self, pts: int, text: str, **of: int) -> None:
-        self._worker.info("text", **of, pts=pts, text=text)
+        stream = {"stream": self._worker.stream} if self._worker.boot.on_request else {}
+        self._worker.info("text", **stream, **of, pts=pts, text=text)
         self._side.write_text(pts, text)
 
     def _open_sound(self, passes_through: bool) -> SoundWork:

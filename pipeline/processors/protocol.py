@@ -76,6 +76,17 @@ class Concurrent(Protocol):
 
 
 @runtime_checkable
+class StreamAware(Protocol):
+    """A processor that wants to know where streams begin and end. Either may raise anything, which is reported."""
+
+    def begin_stream(self) -> None:
+        """Before the first frame of a stream."""
+
+    def end_stream(self) -> None:
+        """After the last one. Another may begin."""
+
+
+@runtime_checkable
 class Listener(Protocol):
     """A processor that takes the sound too, when the topology says `audio: true`. Frames and sound come to it in one
     thread, in the order in which they arrive."""

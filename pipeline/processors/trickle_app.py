@@ -58,11 +58,17 @@ class TrickleAppProcessor:
         self._handlers = _handlers(self._target, found)
         try:
             self._call("model_loader", **self._params)
-            self._call("stream_start", self._params)
             if self._params:
                 self._call("param_updater", self._params)
         except Exception as error:  # Whatever the user's own code raises.
             raise ProcessorError(f"{self._target}: cannot be loaded: {type(error).__name__}: {error}") from error
+
+    def begin_stream(self) -> None:
+        """See `protocol.StreamAware`."""
+        self._call("stream_start", self._params)
+
+    def end_stream(self) -> None:
+        self._call("stream_stop")
 
     def warm_up(self, height: int, width: int) -> None:
         self.process(torch.zeros((1, height, width, 3), device=self._device), FrameIdentity("warm-up", 0, 0, 0))
@@ -93,8 +99,6 @@ class TrickleAppProcessor:
         return dict(self._params)
 
     def close(self) -> None:
-        self._call("stream_stop")
-        self._handlers = {}
         self._coroutines.close()
 
     async def _process(self, frame: Any) -> Answer:

@@ -166,6 +166,7 @@ def test_what_is_no_picture_is_an_error(app, start):
 
 def test_a_frame_processor_is_loaded_started_updated_and_stopped(app, start):
     processor = start(f"{app}:Gain", gain=0.5)
+    processor.begin_stream()
     assert torch.equal(processor.process(PICTURE, FRAME).image, PICTURE * 0.5)
 
     assert processor.update({"gain": 0.25}) == {"gain": 0.25}
@@ -173,13 +174,14 @@ def test_a_frame_processor_is_loaded_started_updated_and_stopped(app, start):
     with pytest.raises(ValueError, match="gain below 0"):
         processor.update({"gain": -1})
     assert torch.equal(processor.process(PICTURE, FRAME).image, PICTURE * 0.25)
+    processor.end_stream()
     processor.close()
 
     (gain,) = sys.modules[app].seen
     assert gain.calls == [
         ("load_model", {"gain": 0.5}),
-        ("on_stream_start", {"gain": 0.5}),
         ("update_params", {"gain": 0.5}),
+        ("on_stream_start", {"gain": 0.5}),
         ("update_params", {"gain": 0.25}),
         ("update_params", {"gain": -1}),
         ("on_stream_stop", True),
