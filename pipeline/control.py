@@ -148,7 +148,9 @@ class ControlClient:
             await self._socket.send(msgspec.msgpack.encode(question))
             try:
                 return await asyncio.wait_for(self._socket.recv(), seconds)
-            except TimeoutError as error:
+            except (TimeoutError, asyncio.CancelledError) as error:
                 self._socket.close()
                 self._socket = self._connect()  # A late answer is not taken for that of the next question.
-                raise LauncherSilent(seconds) from error
+                if isinstance(error, TimeoutError):
+                    raise LauncherSilent(seconds) from error
+                raise
