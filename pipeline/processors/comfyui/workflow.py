@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.processors.comfyui.files import ALLOWED, problem_of
 from pipeline.processors.errors import ProcessorError
 
 INPUT, OUTPUT, TEXT_OUTPUT = "LivepipeInput", "LivepipeOutput", "LivepipeTextOutput"
@@ -93,7 +94,7 @@ def check_shape(data: Any, what: str = "workflow") -> Prompt:
 
 
 def convert(source: Prompt) -> LiveWorkflow:
-    """Make a workflow run on a stream. Raises WorkflowError.
+    """Make a workflow run on a stream. Raises WorkflowError, also for one that names files outside the engine's folders.
 
     The picture comes in where PrimaryInputLoadImage is, or the only LoadImage, or LoadTensor; other LoadImage nodes
     load their files. It goes out where PreviewImage, SaveImage or SaveTensor is, text where SaveTextTensor is. One that
@@ -117,6 +118,7 @@ def convert(source: Prompt) -> LiveWorkflow:
     texts = _of_class(source, _TEXT_OUTPUTS)
     for key in texts:
         prompt[key] = {"class_type": TEXT_OUTPUT, "inputs": {"text": _taken(source, key, ("data", "text"))}}
+    check_files(prompt)
     counted = tuple(
         (key, name) for key, node in prompt.items() for name, value in node["inputs"].items() if value == FRAME_NUMBER
     )
@@ -145,6 +147,17 @@ def change(source: Prompt, params: Mapping[str, Any]) -> Prompt:
     for key, node in nodes.items():
         _change_node(result, str(key), node)
     return result
+
+
+def check_files(prompt: Prompt, what: str = "") -> None:
+    """Raises WorkflowError when a node names a file outside the engine's folders."""
+    for key, node in prompt.items():
+        for name, value in node["inputs"].items():
+            if not is_link(value) and (problem := problem_of(name, value)):
+                where = f"{what}: " if what else ""
+                raise WorkflowError(
+                    f"{where}node {_name(prompt, key)}: input {name}: {str(value)[:80]!r} {problem}; allowed: {ALLOWED}"
+                )
 
 
 def _change_node(prompt: Prompt, key: str, node: Any) -> None:
