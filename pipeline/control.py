@@ -2,7 +2,7 @@
 `switchboard`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Self
 
 import msgspec
@@ -127,12 +127,15 @@ class ControlClient:
         """See StreamStopRequest."""
         return msgspec.msgpack.decode(await self._ask(StreamStopRequest(stream), STOP_SECONDS), type=Answer)
 
-    async def events(self) -> AsyncIterator[SupervisionEvent]:
+    async def events(self) -> AsyncGenerator[SupervisionEvent, None]:
         """Every supervision event from now on."""
         socket = self._connect()
-        await socket.send(msgspec.msgpack.encode(Subscribe()))
-        while True:
-            yield msgspec.msgpack.decode(await socket.recv(), type=SupervisionEvent)
+        try:
+            await socket.send(msgspec.msgpack.encode(Subscribe()))
+            while True:
+                yield msgspec.msgpack.decode(await socket.recv(), type=SupervisionEvent)
+        finally:
+            socket.close()
 
     def close(self) -> None:
         self._context.destroy(linger=0)

@@ -142,8 +142,8 @@ class Api(Section, kw_only=True, frozen=True):
     service itself is for this machine alone, that is, `host` is a loopback address.
 
     `max_request_bytes` is the longest body, and the longest message on a control channel; `requests_per_second` what
-    one client may ask, twice as much at once, 0: no limit. Every `stats_seconds` the events channel of a stream gets its
-    figures; Livepeer's gateway gives a stream up after 30 s without any."""
+    one client may ask, twice as much at once, 0: no limit. Every `stats_seconds` the events channel of a stream gets
+    its figures; Livepeer's gateway gives a stream up after 30 s without any."""
 
     host: str = "127.0.0.1"
     port: Port = 9876

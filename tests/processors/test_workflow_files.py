@@ -62,7 +62,9 @@ def test_names_within_the_folder_are_taken(value: Any) -> None:
     assert problem_of("image", value) == ""
 
 
-@pytest.mark.parametrize("text", ["/imagine a cat", "a cat and/or a dog ...", "~ soft light ~", "[output] of a printer"])
+@pytest.mark.parametrize(
+    "text", ["/imagine a cat", "a cat and/or a dog ...", "~ soft light ~", "[output] of a printer"]
+)
 def test_what_people_write_is_no_path(text: str) -> None:
     assert problem_of("text", text) == ""
 

@@ -1,7 +1,7 @@
 """Which files a workflow may name: those in the engine's own folders. Pure functions; where they are is not asked.
 
-ComfyUI joins what a node is given to a folder and opens the result. LoadImage does so with an absolute path, and with one
-that climbs out of the folder, and a workflow comes from whoever may change the processor.
+ComfyUI joins what a node is given to a folder and opens the result. LoadImage does so with an absolute path, and with
+one that climbs out of the folder, and a workflow comes from whoever may change the processor.
 """
 
 import re

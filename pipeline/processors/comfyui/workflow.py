@@ -94,7 +94,7 @@ def check_shape(data: Any, what: str = "workflow") -> Prompt:
 
 
 def convert(source: Prompt) -> LiveWorkflow:
-    """Make a workflow run on a stream. Raises WorkflowError, also for one that names files outside the engine's folders.
+    """Make a workflow run on a stream. Raises WorkflowError, also when a file outside the engine's folders is named.
 
     The picture comes in where PrimaryInputLoadImage is, or the only LoadImage, or LoadTensor; other LoadImage nodes
     load their files. It goes out where PreviewImage, SaveImage or SaveTensor is, text where SaveTextTensor is. One that
