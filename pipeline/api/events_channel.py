@@ -13,7 +13,7 @@ from pipeline.trickle import TrickleError, TricklePublisher
 MAX_WAITING = 256
 """Events that the server has not taken yet; then the oldest make room."""
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
 """How long the last events may take to be sent."""
 
 FIRST_DELAY_SECONDS = 0.2

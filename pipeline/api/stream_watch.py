@@ -15,12 +15,12 @@ from pipeline.messages import Status, StreamStatus
 from pipeline.topology_sections import Api
 
 LOOK_SECONDS = 1.0
-"""Between two looks at the launcher's status; sooner when something happens to a stream."""
+"""Between two looks at the launcher's status, at most; sooner when something happens to a stream."""
 
 TURNING_POINTS = frozenset({"stream_started", "stream_online", "stream_stopped"})
 """Supervision events after which the status is worth a look."""
 
-STOP_SECONDS = 6.0
+STOP_SECONDS = 3.0
 """How long sessions may take to end together: a little more than their channels."""
 
 OLD_SECONDS = 2.0
@@ -73,7 +73,7 @@ class StreamWatch:
             except (LauncherSilent, ApiError) as silent:
                 log.warning("api.launcher_silent", reason=silent)
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(min(LOOK_SECONDS, self._section.stats_seconds)):
                     await self._look.wait()
             except TimeoutError:
                 pass
