@@ -150,7 +150,8 @@ class ControlClient:
         async with self._turn:
             await self._socket.send(msgspec.msgpack.encode(question))
             try:
-                return await asyncio.wait_for(self._socket.recv(), seconds)
+                async with asyncio.timeout(seconds):  # wait_for forgets a cancellation that comes with the answer.
+                    return await self._socket.recv()
             except (TimeoutError, asyncio.CancelledError) as error:
                 self._socket.close()
                 self._socket = self._connect()  # A late answer is not taken for that of the next question.

@@ -191,8 +191,8 @@ class Api:
     async def health(self, _request: web.Request) -> web.Response:
         """503 when nothing should be sent here: `reasons` says why."""
         try:
-            health = health_of(await self._line.status())
-        except (LauncherSilent, ApiError) as silent:
+            health = health_of(await self._line.look())
+        except LauncherSilent as silent:
             health = Health("ERROR", [str(silent)])
         return _json(health, health.http_status)
 
@@ -202,7 +202,7 @@ class Api:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus text format."""
-        content_type, body = render_metrics(await self._line.status())
+        content_type, body = render_metrics(await self._line.look())
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def version(self, _request: web.Request) -> web.Response:

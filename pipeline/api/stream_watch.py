@@ -8,7 +8,6 @@ from typing import Any
 from pipeline import log
 from pipeline.api.answers import under_way
 from pipeline.api.launcher_line import LauncherLine
-from pipeline.api.problems import ApiError
 from pipeline.api.stream_session import Channels, StreamSession, tell_failure
 from pipeline.control import LauncherSilent
 from pipeline.messages import Status, StreamStatus
@@ -68,9 +67,9 @@ class StreamWatch:
     async def _look_forever(self) -> None:
         while True:
             try:
-                self._status = await self._line.status()
+                self._status = await self._line.look()
                 self._follow(self._status)
-            except (LauncherSilent, ApiError) as silent:
+            except LauncherSilent as silent:
                 log.warning("api.launcher_silent", reason=silent)
             try:
                 async with asyncio.timeout(min(LOOK_SECONDS, self._section.stats_seconds)):

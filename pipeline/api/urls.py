@@ -71,7 +71,7 @@ class UrlRules:
         if parts.username is not None or parts.password is not None:
             raise UrlRefused("names a user, which the trickle client does not send", allowed)
         if (
-            target.port == 0
+            parts.port == 0
             or "%" in target.host
             or any(part in (".", "..") for part in unquote(target.path).split("/"))
         ):

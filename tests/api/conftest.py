@@ -28,7 +28,9 @@ RELAY_TOKEN = "relay-secret"
 class Service:
     """One service, and somebody who asks it."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, launcher: SmallLauncher, runner: web.AppRunner) -> None:
+    def __init__(
+        self, url: str, session: aiohttp.ClientSession, launcher: SmallLauncher, runner: web.AppRunner
+    ) -> None:
         self.url = url
         self.session = session
         self.launcher = launcher
@@ -50,7 +52,7 @@ class Service:
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Nobody tells of what is only in an attribute."""
         async with asyncio.timeout(PATIENCE_S):
-            while not is_so():
+            while not is_so():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -76,9 +78,7 @@ async def start_service(launcher: SmallLauncher) -> AsyncIterator[StartService]:
     """start_service(relay=..., tls=..., **keys of the section) -> Service."""
     async with AsyncExitStack() as stack:
 
-        async def start(
-            relay: RunningServer | None = None, tls: ssl.SSLContext | None = None, **keys: Any
-        ) -> Service:
+        async def start(relay: RunningServer | None = None, tls: ssl.SSLContext | None = None, **keys: Any) -> Service:
             section = msgspec.convert({"requests_per_second": 0} | keys, Section)
             line = LauncherLine(launcher.endpoint)
             stack.callback(line.close)

@@ -73,9 +73,7 @@ async def start(service: Service, **more: Any) -> None:
     assert status == 200, answer
 
 
-async def test_a_stream_tells_its_life_on_its_events_channel(
-    start_service: StartService, relay: RunningServer
-) -> None:
+async def test_a_stream_tells_its_life_on_its_events_channel(start_service: StartService, relay: RunningServer) -> None:
     service = await start_service(relay)
     async with events_of(relay) as reader:
         await start(service)

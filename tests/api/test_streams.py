@@ -68,9 +68,7 @@ async def test_what_livepeers_orchestrator_sends_starts_a_stream(service: Servic
 
 
 async def test_what_the_founding_document_sends_starts_a_stream(service: Service) -> None:
-    status, _ = await service.post(
-        "/api/stream/start", URLS | {"width": 512, "height": 512, "prompts": [WORKFLOW]}
-    )
+    status, _ = await service.post("/api/stream/start", URLS | {"width": 512, "height": 512, "prompts": [WORKFLOW]})
 
     assert status == 200
     assert running(service).spec.params == {"prompts": [WORKFLOW]}
