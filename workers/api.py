@@ -16,9 +16,6 @@ from pipeline.trickle.bearer import TokenMissing, reveal
 from pipeline.trickle.tls import TlsFileError, server_context
 from pipeline.worker import Worker, WorkerRefused, run
 
-SHUTDOWN_SECONDS = 1.0
-"""How long requests that are being answered may take when the pipeline stops."""
-
 
 async def serve_until_drained(worker: Worker) -> None:
     boot = worker.boot
@@ -32,7 +29,7 @@ async def serve_until_drained(worker: Worker) -> None:
         raise WorkerRefused(f"api.tls.{error.role}: {error}") from error
     except TokenMissing as problem:
         raise WorkerRefused(f"api.tokens, relay.publish_tokens: {problem}") from problem
-    runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    runner = api.runner()
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=boot.listen_fd), ssl_context=tls).start()
     worker.ready(boot.api_url or "")

@@ -13,6 +13,7 @@ from pipeline.api.access import Access
 from pipeline.api.changes import Changed, change, has_stream
 from pipeline.api.hardware import HardwareInfo, HardwareStats, hardware_info, hardware_stats
 from pipeline.api.health import Health, health_of
+from pipeline.api.http_log import http_logger
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.metrics import render_metrics
 from pipeline.api.openapi import document
@@ -34,6 +35,9 @@ from pipeline.api.stream_watch import StreamWatch
 from pipeline.control import LauncherSilent
 from pipeline.messages import Status
 from pipeline.topology_sections import Api as Section
+
+SHUTDOWN_SECONDS = 1.0
+"""How long requests that are being answered may take when the service stops."""
 
 UPDATED = "Parameters updated successfully"
 
@@ -70,6 +74,12 @@ class Api:
             app.router.add_route(route.method, route.path, route.handler)
         app.cleanup_ctx.append(self._watching)
         return app
+
+    def runner(self) -> web.AppRunner:
+        """To be set up, and given sockets."""
+        return web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, logger=http_logger()
+        )
 
     async def _watching(self, _app: web.Application) -> Any:
         task = asyncio.create_task(self.watch.run(), name="watch")

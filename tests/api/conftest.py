@@ -85,7 +85,7 @@ async def start_service(launcher: SmallLauncher) -> AsyncIterator[StartService]:
             rules = UrlRules(section.allowed_urls, private=section.permits_private, has_relay=relay is not None)
             relay_url = f"http://127.0.0.1:{relay.port}" if relay is not None else None
             api = Api(line, section, Channels(rules, relay_url, RELAY_TOKEN), "test")
-            runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
+            runner = api.runner()
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             listener = socket.create_server(("127.0.0.1", 0))

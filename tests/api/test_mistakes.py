@@ -91,7 +91,10 @@ async def test_a_path_and_a_method_that_are_not_there_are_json_too(service: Serv
         assert (await reply.json())["allowed"] == "POST"
 
 
-async def test_what_is_no_http_gets_no_traceback(service: Service) -> None:
+async def test_what_is_no_http_leaves_a_traceback_nowhere(
+    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("livepipe"), "propagate", True)
     port = int(service.url.rsplit(":", 1)[1])
     for garbage in (
         b"\x16\x03\x01\r\n\r\n",
@@ -105,6 +108,8 @@ async def test_what_is_no_http_gets_no_traceback(service: Service) -> None:
         assert b"Traceback" not in reply
         assert reply.split()[1].startswith(b"4")
         writer.close()
+    assert "api.no_http" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_mistake_of_ours_is_a_number_to_the_client_and_a_trace_in_the_log(

@@ -88,7 +88,7 @@ class Served:
         section = Section(requests_per_second=0)
         rules = UrlRules((), private=True, has_relay=False)
         api = Api(self._line, section, Channels(rules, None, None), "test")
-        self._runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=0.1)
+        self._runner = api.runner()
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
