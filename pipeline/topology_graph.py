@@ -273,7 +273,8 @@ def _check_api(api: Api) -> None:
     for number, prefix in enumerate(api.allowed_urls):
         if not _URL_PREFIX.fullmatch(prefix):
             raise TopologyError(
-                f"api.allowed_urls.{number}", f"{prefix!r} is no beginning of a URL; allowed: http[s]://host[:port]/path"
+                f"api.allowed_urls.{number}",
+                f"{prefix!r} is no beginning of a URL; allowed: http[s]://host[:port]/path",
             )
 
 

@@ -6,7 +6,6 @@ import msgspec
 
 from pipeline.api.problems import ApiError
 from pipeline.processors.comfyui.workflow import WorkflowError, check_files, check_shape
-from pipeline.processors.comfyui.workflow import convert as convert_workflow
 
 FOREIGN = ("max_framerate", "detect_out_resolution", "show_loading", "warmup")
 """What pytrickle's server and ComfyStream do with these is not done here, or done always: they are named in the answer,
@@ -53,7 +52,7 @@ def workflow_of(value: Any, path: str) -> dict[str, Any]:
         value = value[0]
     try:
         workflow = check_shape(value, "workflow")
-        _check_files(workflow)
+        check_files(workflow)
     except WorkflowError as error:
         raise ApiError(400, str(error), path=path, allowed="a workflow in ComfyUI's API format") from error
     return workflow
@@ -84,12 +83,3 @@ def _is_workflow(value: Any) -> bool:
     if isinstance(value, str):
         return value.lstrip().startswith("{")
     return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(each, dict) for each in value))
-
-
-def _check_files(workflow: dict[str, Any]) -> None:
-    """What a stream replaces names no file, so the converted workflow is looked at. One that cannot be converted may
-    still suit a processor with rules of its own."""
-    try:
-        convert_workflow(workflow)
-    except WorkflowError:
-        check_files(workflow)

@@ -94,13 +94,14 @@ def check_shape(data: Any, what: str = "workflow") -> Prompt:
 
 
 def convert(source: Prompt) -> LiveWorkflow:
-    """Make a workflow run on a stream. Raises WorkflowError, also when a file outside the engine's folders is named.
+    """Make a workflow run on a stream. Raises WorkflowError.
 
     The picture comes in where PrimaryInputLoadImage is, or the only LoadImage, or LoadTensor; other LoadImage nodes
     load their files. It goes out where PreviewImage, SaveImage or SaveTensor is, text where SaveTextTensor is. One that
     ends in a sampler is completed: its latent is decoded with the VAE of its checkpoint, and that goes out.
     """
     _check_links(source)
+    check_files(source)
     source = _complete(source)
     given = _picture_input(source)
     output = _only(source, _PICTURE_OUTPUTS, "a picture output (PreviewImage, SaveImage or SaveTensor)")
@@ -118,7 +119,6 @@ def convert(source: Prompt) -> LiveWorkflow:
     texts = _of_class(source, _TEXT_OUTPUTS)
     for key in texts:
         prompt[key] = {"class_type": TEXT_OUTPUT, "inputs": {"text": _taken(source, key, ("data", "text"))}}
-    check_files(prompt)
     counted = tuple(
         (key, name) for key, node in prompt.items() for name, value in node["inputs"].items() if value == FRAME_NUMBER
     )
@@ -149,14 +149,17 @@ def change(source: Prompt, params: Mapping[str, Any]) -> Prompt:
     return result
 
 
-def check_files(prompt: Prompt, what: str = "") -> None:
-    """Raises WorkflowError when a node names a file outside the engine's folders."""
+def check_files(prompt: Prompt) -> None:
+    """Raises WorkflowError when a node names a file outside the engine's folders, and when it cannot be told which node
+    gets the stream's picture; that one, and those that take the result, are replaced and read or write no file."""
+    given = _picture_input(prompt)
     for key, node in prompt.items():
+        if key == given or node["class_type"] in _PICTURE_OUTPUTS:
+            continue
         for name, value in node["inputs"].items():
             if not is_link(value) and (problem := problem_of(name, value)):
-                where = f"{what}: " if what else ""
                 raise WorkflowError(
-                    f"{where}node {_name(prompt, key)}: input {name}: {str(value)[:80]!r} {problem}; allowed: {ALLOWED}"
+                    f"node {_name(prompt, key)}: input {name}: {str(value)[:80]!r} {problem}; allowed: {ALLOWED}"
                 )
 
 
