@@ -2,7 +2,7 @@
 `switchboard`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Self
 
 import msgspec
@@ -135,12 +135,15 @@ class ControlClient:
         """See StreamStopRequest."""
         return msgspec.msgpack.decode(await self._ask(StreamStopRequest(stream), STOP_SECONDS), type=Answer)
 
-    async def events(self) -> AsyncIterator[SupervisionEvent]:
+    async def events(self) -> AsyncGenerator[SupervisionEvent, None]:
         """Every supervision event from now on."""
         socket = self._connect()
-        await socket.send(msgspec.msgpack.encode(Subscribe()))
-        while True:
-            yield msgspec.msgpack.decode(await socket.recv(), type=SupervisionEvent)
+        try:
+            await socket.send(msgspec.msgpack.encode(Subscribe()))
+            while True:
+                yield msgspec.msgpack.decode(await socket.recv(), type=SupervisionEvent)
+        finally:
+            socket.close()
 
     def close(self) -> None:
         self._context.destroy(linger=0)
@@ -155,8 +158,11 @@ class ControlClient:
         async with self._turn:
             await self._socket.send(msgspec.msgpack.encode(question))
             try:
-                return await asyncio.wait_for(self._socket.recv(), seconds)
-            except TimeoutError as error:
+                async with asyncio.timeout(seconds):  # wait_for forgets a cancellation that comes with the answer.
+                    return await self._socket.recv()
+            except (TimeoutError, asyncio.CancelledError) as error:
                 self._socket.close()
                 self._socket = self._connect()  # A late answer is not taken for that of the next question.
-                raise LauncherSilent(seconds) from error
+                if isinstance(error, TimeoutError):
+                    raise LauncherSilent(seconds) from error
+                raise

@@ -8,7 +8,7 @@ import msgspec
 from pipeline.media.excerpt import Excerpt
 from pipeline.memory.cuda_handle import CudaSlabHandle
 from pipeline.topology import AnyStage
-from pipeline.topology_sections import Frame, Relay
+from pipeline.topology_sections import Api, Frame, Relay
 from pipeline.topology_values import Policy
 
 
@@ -97,6 +97,8 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     """And the one that speaks TLS."""
     relay: Relay | None = None
     """The relay's section, for the relay alone: it holds the tokens."""
+    api: Api | None = None
+    """The api's section, for the api alone, for the same reason."""
     encoded: EncodedBoot | None = None
     input: LinkBoot | None = None
     output: LinkBoot | None = None

@@ -14,7 +14,7 @@ from pipeline.topology_values import TopologyError
 
 HIDDEN = "(hidden)"
 
-_TOKEN_KEYS = ("token", "publish_tokens", "subscribe_tokens")
+_TOKEN_KEYS = ("token", "tokens", "publish_tokens", "subscribe_tokens")
 
 _AT = re.compile(r"^(?P<problem>.*) - at `(?P<kind>key in )?\$(?P<path>[^`]*)`$", re.S)
 _FIELD = re.compile(r"unknown field `(?P<field>[^`]+)`")

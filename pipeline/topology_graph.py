@@ -24,7 +24,7 @@ from pipeline.topology import (
     channels_of,
     is_on_relay,
 )
-from pipeline.topology_sections import Api, ClientTls, Relay, RelayTls
+from pipeline.topology_sections import Api, ApiTls, ClientTls, Relay, RelayTls
 from pipeline.topology_values import TopologyError
 
 MIN_LATEST_SLOTS = 3
@@ -34,6 +34,7 @@ RESERVED_NAMES = ("launcher", "relay", "api")
 MIN_TOKEN_LENGTH = 8
 _TOKEN = re.compile(rf"\$\{{[A-Za-z_]\w*\}}|(?=.{{{MIN_TOKEN_LENGTH}}})[A-Za-z0-9._~+/-]+=*", re.A)
 _ORIGIN = re.compile(r"\*|https?://[^/\s]+")
+_URL_PREFIX = re.compile(r"https?://[^/?#@\s\\]+(/[^?#\s\\]*)?")
 
 
 def check_graph(topology: Topology) -> None:
@@ -48,6 +49,8 @@ def check_graph(topology: Topology) -> None:
     _check_access(topology)
     _check_sound(topology)
     _check_workflows(topology)
+    if topology.api is not None:
+        _check_api(topology.api)
     if topology.relay is not None:
         _check_ports(topology.relay, topology.api)
         _check_tokens(topology.relay)
@@ -246,12 +249,12 @@ def _check_access(topology: Topology) -> None:
             _check_files(f"{path}.tls", user.tls)
 
 
-def _check_files(path: str, tls: ClientTls | RelayTls) -> None:
+def _check_files(path: str, tls: ClientTls | RelayTls | ApiTls) -> None:
     # Here: few topologies have it, and the launcher needs no TLS of its own.
     from pipeline.trickle.tls import TlsFileError, client_context, server_context
 
     try:
-        if isinstance(tls, RelayTls):
+        if isinstance(tls, RelayTls | ApiTls):
             server_context(tls.certificate, tls.key, tls.client_ca)
         else:
             client_context(tls.ca, tls.certificate, tls.key)
@@ -281,11 +284,29 @@ def _check_tokens(relay: Relay) -> None:
             _check_token(f"relay.{key}.{number}", token)
     if relay.subscribe_tokens and not relay.publish_tokens:
         raise TopologyError("relay.subscribe_tokens", "anybody could still write; give publish_tokens too")
-    for number, origin in enumerate(relay.cors_origins):
+    _check_origins("relay", relay.cors_origins)
+
+
+def _check_origins(section: str, origins: tuple[str, ...]) -> None:
+    for number, origin in enumerate(origins):
         if not _ORIGIN.fullmatch(origin):
             raise TopologyError(
-                f"relay.cors_origins.{number}",
+                f"{section}.cors_origins.{number}",
                 f"{origin!r} is no origin; allowed: http[s]://host[:port] without a path, *",
+            )
+
+
+def _check_api(api: Api) -> None:
+    for number, token in enumerate(api.tokens):
+        _check_token(f"api.tokens.{number}", token)
+    _check_origins("api", api.cors_origins)
+    if api.tls is not None:
+        _check_files("api.tls", api.tls)
+    for number, prefix in enumerate(api.allowed_urls):
+        if not _URL_PREFIX.fullmatch(prefix):
+            raise TopologyError(
+                f"api.allowed_urls.{number}",
+                f"{prefix!r} is no beginning of a URL; allowed: http[s]://host[:port]/path",
             )
 
 

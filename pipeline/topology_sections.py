@@ -20,6 +20,7 @@ from pipeline.topology_values import (
     Seconds,
     SecondsOrNever,
     Section,
+    is_loopback,
 )
 
 
@@ -124,11 +125,46 @@ class Relay(Section, kw_only=True, frozen=True):
         return self.publish_tokens[0] if self.publish_tokens else None
 
 
+class ApiTls(Section, kw_only=True, frozen=True):
+    """The HTTP service speaks TLS and nothing else. `certificate`, `key` and `client_ca` are those of RelayTls."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
 class Api(Section, kw_only=True, frozen=True):
-    """The HTTP service: /health, /status and /metrics."""
+    """The HTTP service: docs/api.md. With `tokens` every request but /health has to show one as a bearer token;
+    ${NAME} stands for an environment variable. `cors_origins` are those of Relay.
+
+    Whoever asks for a stream names URLs that this machine then opens: `allowed_urls` are what they may begin with, by
+    default any; `allow_private` lets them lead to this machine and to private networks, by default if and only if the
+    service itself is for this machine alone, that is, `host` is a loopback address.
+
+    `max_request_bytes` is the longest body, and the longest message on a control channel; `requests_per_second` what
+    one client may ask, twice as much at once, 0: no limit. Every `stats_seconds` the events channel of a stream gets
+    its figures; Livepeer's gateway gives a stream up after 30 s without any."""
 
     host: str = "127.0.0.1"
     port: Port = 9876
+    tokens: tuple[str, ...] = ()
+    tls: ApiTls | None = None
+    cors_origins: tuple[str, ...] = ()
+    allowed_urls: tuple[str, ...] = ()
+    allow_private: bool | None = None
+    max_request_bytes: Bytes = 8 << 20
+    requests_per_second: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 100.0
+    stats_seconds: Seconds = 10.0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return is_loopback(self.host)
+
+    @property
+    def permits_private(self) -> bool:
+        """See `allow_private`."""
+        return self.is_local if self.allow_private is None else self.allow_private
 
 
 class Streams(Section, kw_only=True, frozen=True):

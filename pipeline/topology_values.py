@@ -1,5 +1,6 @@
 """The kinds of values in a topology file, and the base of its sections."""
 
+import ipaddress
 from typing import Annotated, Literal
 
 import msgspec
@@ -50,3 +51,11 @@ class TopologyError(Exception):
 
 class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pass
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`, an address or a name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -219,12 +219,13 @@ class Wiring:
             stats_fd=self._stats_fds[stage][seat],
             spec=spec,
             relay_url=self.relay_url,
-            relay_token=self._relay_token(stage),
+            relay_token=self._api_relay_token if stage == "api" else self._relay_token(stage),
             api_url=self.api_url,
             listen_fd=self.listeners[stage].fileno() if stage in self.listeners else None,
             media_fds=tuple(listener.fileno() for listener in self.media_listeners) if stage == "relay" else (),
             tls_fd=self.tls_listener.fileno() if self.tls_listener is not None and stage == "relay" else None,
             relay=self.topology.relay if stage == "relay" else None,
+            api=self.topology.api if stage == "api" else None,
             encoded=self.encoded if joined else None,
             input=self._link_boot(getattr(spec, "input", None)),
             output=self._link_boot(getattr(spec, "output", None)),
@@ -405,6 +406,11 @@ class Wiring:
             return None
         return self.topology.relay.own_token
 
+    @property
+    def _api_relay_token(self) -> str | None:
+        """What opens the relay to the api, which keeps the control and events channels of streams on request."""
+        return self.topology.relay.own_token if self.topology.relay is not None else None
+
     def _link_boot(self, name: str | None) -> LinkBoot | None:
         return self.links[name].boot if name in self.links else None
 
@@ -440,7 +446,8 @@ class Wiring:
         if service not in self.listeners:
             return None
         host, port = self.listeners[service].getsockname()[:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "https" if service == "api" and self.topology.api and self.topology.api.tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _format(topology: Topology, link: str) -> FrameFormat:

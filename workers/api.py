@@ -1,25 +1,56 @@
-"""Api: the HTTP service, on the socket that the launcher listens on."""
+"""Api: the REST service, on the socket that the launcher listens on."""
 
 import asyncio
 import socket
+import ssl
 
 from aiohttp import web
 
 from pipeline.api.app import Api
-from pipeline.control import ControlClient
-from pipeline.worker import Worker, run
+from pipeline.api.launcher_line import LauncherLine
+from pipeline.api.stream_session import Channels
+from pipeline.api.urls import UrlRules
+from pipeline.messages import WorkerBoot
+from pipeline.topology_sections import Api as Section
+from pipeline.trickle.bearer import TokenMissing, reveal
+from pipeline.trickle.tls import TlsFileError, server_context
+from pipeline.worker import Worker, WorkerRefused, run
 
 
 async def serve_until_drained(worker: Worker) -> None:
-    assert worker.boot.listen_fd is not None
-    control = ControlClient(worker.boot.control_endpoint)
-    runner = web.AppRunner(Api(control).application(), access_log=None, shutdown_timeout=1.0)
+    boot = worker.boot
+    assert boot.listen_fd is not None
+    section = boot.api or Section()
+    line = LauncherLine(boot.control_endpoint)
+    try:
+        tls = tls_context(section)
+        api = Api(line, section, channels(boot, section), boot.pipeline)
+    except TlsFileError as error:
+        raise WorkerRefused(f"api.tls.{error.role}: {error}") from error
+    except TokenMissing as problem:
+        raise WorkerRefused(f"api.tokens, relay.publish_tokens: {problem}") from problem
+    runner = api.runner()
     await runner.setup()
-    await web.SockSite(runner, socket.socket(fileno=worker.boot.listen_fd)).start()
-    worker.ready(worker.boot.api_url or "")
+    await web.SockSite(runner, socket.socket(fileno=boot.listen_fd), ssl_context=tls).start()
+    worker.ready(boot.api_url or "")
+    if not section.is_local and not section.tokens:
+        worker.warning("open_to_everybody", host=section.host, key="api.tokens")
     await worker.draining_event().wait()
     await runner.cleanup()
-    control.close()
+    line.close()
+
+
+def tls_context(section: Section) -> ssl.SSLContext | None:
+    """Raises TlsFileError."""
+    tls = section.tls
+    return server_context(tls.certificate, tls.key, tls.client_ca) if tls is not None else None
+
+
+def channels(boot: WorkerBoot, section: Section) -> Channels:
+    """Raises TokenMissing."""
+    rules = UrlRules(section.allowed_urls, private=section.permits_private, has_relay=boot.relay_url is not None)
+    token = reveal(boot.relay_token) if boot.relay_token is not None else None
+    return Channels(rules, boot.relay_url, token)
 
 
 def main(worker: Worker) -> None:

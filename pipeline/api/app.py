@@ -1,45 +1,235 @@
-"""The HTTP service: /health for load balancers, /status for programs, /metrics for Prometheus."""
+"""The REST service: what may be asked, and who answers it. docs/api.md describes it for those who ask."""
+
+import asyncio
+import os
+from importlib import metadata
+from typing import Any
 
 import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
+from pipeline.api import answers, streams
+from pipeline.api.access import Access
+from pipeline.api.changes import Changed, change, has_stream
+from pipeline.api.hardware import HardwareInfo, HardwareStats, hardware_info, hardware_stats
+from pipeline.api.health import Health, health_of
+from pipeline.api.http_log import http_logger
+from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.metrics import render_metrics
-from pipeline.control import ControlClient, LauncherSilent
+from pipeline.api.openapi import document
+from pipeline.api.params import workflow_of
+from pipeline.api.problems import ApiError, problems_as_json
+from pipeline.api.redact import redacted_status
+from pipeline.api.requests import (
+    SetPrompt,
+    StreamStart,
+    StreamStop,
+    Warmup,
+    convert,
+    read_object,
+    unknown_fields,
+)
+from pipeline.api.route import Route
+from pipeline.api.stream_session import Channels
+from pipeline.api.stream_watch import StreamWatch
+from pipeline.control import LauncherSilent
 from pipeline.messages import Status
+from pipeline.topology_sections import Api as Section
+
+SHUTDOWN_SECONDS = 1.0
+"""How long requests that are being answered may take when the service stops."""
+
+UPDATED = "Parameters updated successfully"
+
+
+def version() -> str:
+    """Of this program."""
+    try:
+        return metadata.version("livepipe")
+    except metadata.PackageNotFoundError:  # It runs from a folder and was never installed.
+        return "0"
 
 
 class Api:
-    def __init__(self, control: ControlClient) -> None:
-        self._control = control
+    """`pipeline` is the topology's name; PIPELINE and MODEL_ID in the environment say otherwise to Livepeer's workers,
+    as they do to its own runner."""
+
+    def __init__(self, line: LauncherLine, section: Section, channels: Channels, pipeline: str) -> None:
+        """Raises TokenMissing."""
+        self.watch = StreamWatch(line, channels, section)
+        self._line = line
+        self._section = section
+        self._rules = channels.rules
+        self._pipeline = os.environ.get("PIPELINE", pipeline)
+        self._model = os.environ.get("MODEL_ID") or os.environ.get("CAPABILITY_NAME") or pipeline
+        self._access = Access(section)
+        self._version = version()
+        self.routes = self._routes()
+        self._document = document(self.routes, self._version, with_tokens=bool(section.tokens))
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[_silent_launcher])
-        app.add_routes(
-            [web.get("/health", self.health), web.get("/status", self.status), web.get("/metrics", self.metrics)]
-        )
+        middlewares = [self._access.outer(), problems_as_json, self._access.inner()]
+        app = web.Application(middlewares=middlewares, client_max_size=self._section.max_request_bytes)
+        for route in self.routes:
+            app.router.add_route(route.method, route.path, route.handler)
+        app.cleanup_ctx.append(self._watching)
         return app
 
+    def runner(self) -> web.AppRunner:
+        """To be set up, and given sockets."""
+        return web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, logger=http_logger()
+        )
+
+    async def _watching(self, _app: web.Application) -> Any:
+        task = asyncio.create_task(self.watch.run(), name="watch")
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def _routes(self) -> list[Route]:
+        done = answers.Done
+        start = Route("POST", "/stream/start", self.start, "Start a stream", done, StreamStart, refusals=(409, 503))
+        stop = Route("POST", "/stream/stop", self.stop, "Stop a stream", done, StreamStop, refusals=(404, 503))
+        params = Route("POST", "/stream/params", self.params, "Change parameters", done, refusals=(404, 422, 503))
+        prompt = Route("POST", "/api/set_prompt", self.set_prompt, "Change the workflow", done, SetPrompt)
+        prompt = msgspec.structs.replace(prompt, refusals=(422, 503))
+        state = Route("GET", "/stream/status", self.stream_status, "How a stream is", answers.StreamState)
+        state = msgspec.structs.replace(state, refusals=(404, 503))
+        warm = Route("POST", "/warmup", self.warmup, "Load a workflow before a stream comes", done, Warmup)
+        health = Route("GET", "/health", self.health, "For load balancers", Health, statuses=(200, 503))
+        metrics = Route("GET", "/metrics", self.metrics, "For Prometheus", refusals=(503,), content_type="text/plain")
+        return [
+            start,
+            start.also("/api/stream/start"),
+            start.also("/live-video-to-video"),
+            stop,
+            stop.also("/stream/{stream_id}/stop"),
+            params,
+            params.also("/stream/{stream_id}/params"),
+            prompt,
+            prompt.also("/api/prompts/update"),
+            msgspec.structs.replace(warm, statuses=(200, 202), refusals=(409, 422, 503)),
+            state,
+            state.also("/stream/{stream_id}/status"),
+            Route("GET", "/streams", self.list_streams, "Streams on request", answers.Streams, refusals=(503,)),
+            msgspec.structs.replace(health, is_open=True),
+            Route("GET", "/status", self.status, "Everything that the launcher knows", Status, refusals=(503,)),
+            metrics,
+            Route("GET", "/version", self.version, "What runs here", answers.Version),
+            Route("GET", "/app-version", self.app_version, "The version of this program", answers.AppVersion),
+            Route("GET", "/hardware/info", self.hardware_info, "What this machine has", HardwareInfo),
+            Route("GET", "/hardware/stats", self.hardware_stats, "How busy it is", HardwareStats),
+            Route("GET", "/openapi.json", self.openapi, "This document"),
+        ]
+
+    # Streams.
+
+    async def start(self, request: web.Request) -> web.Response:
+        given = await read_object(request)
+        done = await streams.start_stream(self._line, self._rules, given, convert(given, StreamStart))
+        self.watch.look()
+        return _json(done)
+
+    async def stop(self, request: web.Request) -> web.Response:
+        asked = convert(await read_object(request), StreamStop)
+        name = request.match_info.get("stream_id") or streams.name_of(asked)
+        done = await streams.stop_stream(self._line, name)
+        self.watch.look()
+        return _json(done)
+
+    async def params(self, request: web.Request) -> web.Response:
+        """With the id of a stream, which has to be under way; without one, of whatever runs."""
+        given = await read_object(request)
+        name = request.match_info.get("stream_id", "")
+        status = await self._line.status()
+        if name:
+            stream = streams.find(status, name, "update").spec.stream
+            if all(stream != each.spec.stream for each in answers.under_way(status)):
+                raise ApiError(404, f"the stream {stream!r} is over", code="unknown")
+        elif not has_stream(status):
+            raise ApiError(400, f"{streams.NO_STREAM} to update", code="unknown")
+        return self._answer_change(await change(self._line, given), name, UPDATED)
+
+    async def stream_status(self, request: web.Request) -> web.Response:
+        return _json(streams.state_of(await self._line.status(), request.match_info.get("stream_id", "")))
+
+    async def list_streams(self, _request: web.Request) -> web.Response:
+        return _json(streams.all_streams(await self._line.status()))
+
+    # The processor.
+
+    async def set_prompt(self, request: web.Request) -> web.Response:
+        """Whether or not a stream runs."""
+        given = await read_object(request)
+        asked = convert(given, SetPrompt)
+        if asked.prompts is None and asked.prompt is None:
+            raise ApiError(400, "is missing", path="prompts", allowed="a workflow, or a list with one")
+        known = {name: value for name in SetPrompt.__struct_fields__ if (value := getattr(asked, name)) is not None}
+        done = await change(self._line, known)
+        ignored = done.ignored + unknown_fields(given, SetPrompt)
+        return self._answer_change(done._replace(ignored=ignored), "", UPDATED)
+
+    async def warmup(self, request: web.Request) -> web.Response:
+        """200 once the processor is ready, with the workflow if one was given; 202 while it loads."""
+        asked = convert(await read_object(request), Warmup)
+        status = await self._line.status()
+        health = health_of(status)
+        given = asked.prompts if asked.prompts is not None else asked.prompt
+        if given is not None:
+            workflow = workflow_of(given, "prompts")
+            if has_stream(status) and health.status != "LOADING":
+                raise ApiError(
+                    409,
+                    "a stream runs, and it would change before its viewers",
+                    allowed="/api/set_prompt",
+                    code="exists",
+                )
+            return self._answer_change(await change(self._line, {"prompts": [workflow]}), "", "The workflow is loaded")
+        if health.status == "LOADING":
+            return _json(answers.Done("success", "; ".join(health.reasons), "", ""), 202)
+        if health.http_status != 200:
+            raise ApiError(503, "; ".join(health.reasons))
+        return _json(answers.Done("success", "The processor is ready", "", ""))
+
+    def _answer_change(self, done: Changed, name: str, message: str) -> web.Response:
+        self.watch.changed(done.params, name)
+        return _json(answers.Done("success", message, "", name, done.ignored))
+
+    # The pipeline.
+
     async def health(self, _request: web.Request) -> web.Response:
-        """200 while the stream can flow, 503 when a stage has failed for good: `reasons` says which, and why."""
-        status = await self._control.status()
-        body = {"status": status.state, "reasons": status.reasons}
-        return web.json_response(body, status=200 if status.healthy else 503)
+        """503 when nothing should be sent here: `reasons` says why."""
+        try:
+            health = health_of(await self._line.look())
+        except LauncherSilent as silent:
+            health = Health("ERROR", [str(silent)])
+        return _json(health, health.http_status)
 
     async def status(self, _request: web.Request) -> web.Response:
         """Everything that the launcher knows, as `messages.Status`."""
-        status: Status = await self._control.status()
-        return web.Response(body=msgspec.json.encode(status), content_type="application/json")
+        return _json(redacted_status(await self._line.status()))
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus text format."""
-        content_type, body = render_metrics(await self._control.status())
+        content_type, body = render_metrics(await self._line.look())
         return web.Response(body=body, headers={"Content-Type": content_type})
 
+    async def version(self, _request: web.Request) -> web.Response:
+        return _json(answers.Version(self._pipeline, self._model, self._version))
 
-@web.middleware
-async def _silent_launcher(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except LauncherSilent as error:
-        return web.json_response({"status": "ERROR", "reasons": [str(error)]}, status=503)
+    async def app_version(self, _request: web.Request) -> web.Response:
+        return _json(answers.AppVersion(self._version))
+
+    async def hardware_info(self, _request: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(hardware_info, self._pipeline, self._model))
+
+    async def hardware_stats(self, _request: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(hardware_stats, self._pipeline, self._model))
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._document, content_type="application/json")
+
+
+def _json(answer: msgspec.Struct, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")

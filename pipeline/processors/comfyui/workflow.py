@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.processors.comfyui.files import ALLOWED, problem_of
 from pipeline.processors.errors import ProcessorError
 
 INPUT, OUTPUT, TEXT_OUTPUT = "LivepipeInput", "LivepipeOutput", "LivepipeTextOutput"
@@ -120,6 +121,7 @@ def convert(source: Prompt, *, audio: bool = False) -> LiveWorkflow:
     the VAE of its checkpoint, and that goes out.
     """
     _check_links(source)
+    check_files(source)
     source = _complete(source)
     given = _picture_input(source)
     output = _only(source, _PICTURE_OUTPUTS, "a picture output (PreviewImage, SaveImage or SaveTensor)")
@@ -219,6 +221,20 @@ def change(source: Prompt, params: Mapping[str, Any]) -> Prompt:
     for key, node in nodes.items():
         _change_node(result, str(key), node)
     return result
+
+
+def check_files(prompt: Prompt) -> None:
+    """Raises WorkflowError when a node names a file outside the engine's folders, and when it cannot be told which node
+    gets the stream's picture; that one, and those that take the result, are replaced and read or write no file."""
+    given = _picture_input(prompt)
+    for key, node in prompt.items():
+        if key == given or node["class_type"] in _PICTURE_OUTPUTS:
+            continue
+        for name, value in node["inputs"].items():
+            if not is_link(value) and (problem := problem_of(name, value)):
+                raise WorkflowError(
+                    f"node {_name(prompt, key)}: input {name}: {str(value)[:80]!r} {problem}; allowed: {ALLOWED}"
+                )
 
 
 def _change_node(prompt: Prompt, key: str, node: Any) -> None:

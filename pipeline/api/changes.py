@@ -1,0 +1,63 @@
+"""Changes of what runs: another workflow or other parameters for the processor, another size for the frames. The same
+for the REST service and for control channels."""
+
+from typing import Any, NamedTuple
+
+from pipeline.api.answers import under_way
+from pipeline.api.health import waits_for_a_stream
+from pipeline.api.launcher_line import LauncherLine
+from pipeline.api.params import sort_params
+from pipeline.api.problems import ApiError, not_now
+from pipeline.messages import Answer, Status
+
+
+class Changed(NamedTuple):
+    """`params` are in force now; nothing was done with the `ignored` ones."""
+
+    params: dict[str, Any]
+    ignored: list[str]
+
+
+async def change(line: LauncherLine, given: dict[str, Any]) -> Changed:
+    """Have the launcher change the processor's parameters, then the size. Raises ApiError when it cannot be done; what
+    came before stays done, and the error says so. Raises LauncherSilent."""
+    params = sort_params(given)
+    status = await line.status()
+    done: dict[str, Any] = {}
+    ignored = list(params.ignored)
+    if params.processor:
+        answer = await line.update(stage_of(status, "inference"), params.processor)
+        if not answer.ok:
+            raise await _refusal(line, answer, "")
+        done |= params.processor
+    if params.size is not None and waits_for_a_stream(status):
+        ignored += ["width", "height"]  # A size is a stream's, and there is none.
+    elif params.size is not None:
+        size = dict(zip(("width", "height"), params.size, strict=True))
+        answer = await line.update(stage_of(status, "decode"), size)
+        if not answer.ok:
+            raise await _refusal(line, answer, "; the other parameters are in force" if done else "")
+        done |= size
+    return Changed(done, ignored)
+
+
+def stage_of(status: Status, worker: str) -> str:
+    """The name of the stage whose worker this is. Raises ApiError while there is none."""
+    for stage in status.stages:
+        if stage.worker == worker:
+            return stage.stage
+    raise not_now(f"there is no {worker} stage", "loading")
+
+
+def has_stream(status: Status) -> bool:
+    """Whether a stream runs: one on request, or that of the topology."""
+    return bool(under_way(status)) or (not waits_for_a_stream(status) and status.state in ("OK", "LOADING"))
+
+
+async def _refusal(line: LauncherLine, answer: Answer, done: str) -> ApiError:
+    """What was asked for is wrong, or nobody is there just now to take it."""
+    status = await line.status()
+    inference = next((stage for stage in status.stages if stage.worker == "inference"), None)
+    if answer.code == "loading" or inference is None or inference.state != "READY":
+        return not_now(f"{answer.text}{done}", "loading")
+    return ApiError(422, f"{answer.text}{done}", code="invalid")

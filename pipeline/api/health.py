@@ -1,0 +1,44 @@
+"""How the pipeline is, in the words of Livepeer's workers: IDLE, LOADING, OK, ERROR, and DEGRADED."""
+
+from typing import Literal
+
+import msgspec
+
+from pipeline.api.answers import under_way
+from pipeline.api.redact import redacted
+from pipeline.messages import Status
+
+HealthState = Literal["IDLE", "LOADING", "OK", "DEGRADED", "ERROR"]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`reasons` says what is wrong when something is. IDLE: everything is loaded, and a stream may be asked for;
+    OK: frames can flow; DEGRADED: a stage has failed for good; ERROR: the pipeline is at its end, or its launcher
+    silent."""
+
+    status: HealthState
+    reasons: list[str]
+
+    @property
+    def http_status(self) -> int:
+        """200 while a load balancer may send something here, or should wait for it."""
+        return 200 if self.status in ("IDLE", "LOADING", "OK") else 503
+
+
+def health_of(status: Status) -> Health:
+    reasons = [redacted(reason) for reason in status.reasons]
+    if status.state == "DEGRADED":
+        return Health("DEGRADED", reasons)
+    if status.state not in ("OK", "LOADING"):
+        return Health("ERROR", [*reasons, f"the pipeline is {status.state}"])
+    if status.state == "LOADING":
+        loading = [
+            f"{stage.stage} is {stage.state}" for stage in status.stages if stage.state in ("STARTING", "BACKOFF")
+        ]
+        return Health("LOADING", reasons + loading)
+    return Health("IDLE" if waits_for_a_stream(status) else "OK", reasons)
+
+
+def waits_for_a_stream(status: Status) -> bool:
+    """Whether streams come on request, and none is under way. The stages of a stream are IDLE then."""
+    return not under_way(status) and (bool(status.streams) or any(stage.state == "IDLE" for stage in status.stages))
