@@ -68,9 +68,23 @@ class Terminal:
 
 
 def top_view(status: Status) -> Group:
-    """Every stage, every link, every frame, as one picture; of a file, how far it is."""
+    """Every stage, every link, every frame, as one picture; of a file, how far it is; of streams on request, which."""
     bars = [progress_bar(status.progress, status.fps)] if status.progress is not None else []
-    return Group(stage_table(status), link_table(status), frame_text(status), *bars)
+    return Group(stage_table(status), link_table(status), frame_text(status), *bars, *stream_lines(status))
+
+
+def stream_lines(status: Status) -> list[Text]:
+    """One line a stream on request that runs; one that says so where none does."""
+    running = [stream for stream in status.streams if not stream.ended]
+    if not running and any(stage.state == "IDLE" for stage in status.stages):
+        return [Text("no stream: waits for a request")]
+    return [
+        Text(
+            f"stream {stream.spec.stream}: {stream.state}, {stream.spec.subscribe_url} -> {stream.spec.publish_url}, "
+            f"decoded {stream.frames.decoded}, delivered {stream.frames.delivered}, {stream.fps:.1f} fps"
+        )
+        for stream in running
+    ]
 
 
 def progress_bar(progress: Progress, fps: float) -> Table:

@@ -26,6 +26,7 @@ class RunningStream:
         self.is_cut = False  # it does not end by itself: what is missing is not waited for
         self.forced = False  # what did not stop in time was killed
         self.outcome: Literal["ENDED", "FAILED"] = "ENDED"
+        self.told: set[tuple[bytes, type]] = set()  # which process was given which order at its end
         self.waiting: list[bytes] = []  # who wants to know when it is over
         self.params_agreed = not spec.params
         self._before = before

@@ -24,7 +24,7 @@ from pipeline.running_stream import RunningStream
 from pipeline.stream_requests import problem_of
 from pipeline.supervised_stage import FAILED, FINISHED, READY, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
-from pipeline.topology import Decode, Egress, Inference, Ingress
+from pipeline.topology import Decode, Egress, Inference, Ingress, Recorder
 from pipeline.wiring import Wiring
 
 KEPT_ENDED = 8
@@ -254,19 +254,27 @@ class StreamKeeper:
     def _speak_for_the_gone(self, stream: RunningStream) -> None:
         """From those who failed nothing more will come, and nobody takes what they were handed."""
         if _is_gone(self._ingress):
-            self._keeper.tell(self._decode, Drain())
+            self._tell_once(stream, self._decode, Drain())
         if _is_gone(self._decode):
             self._wiring.end_output(self._decode.name)
-            self._keeper.tell(self._ingress, Abandon())
+            self._tell_once(stream, self._ingress, Abandon())
         elif self._decode.over:
-            self._keeper.tell(self._ingress, Drain())
+            self._tell_once(stream, self._ingress, Drain())
         if _is_gone(self._egress):
-            self._keeper.tell(self._ingress, Abandon())
-            self._keeper.tell(self._decode, Abandon())
+            self._tell_once(stream, self._ingress, Abandon())
+            self._tell_once(stream, self._decode, Abandon())
         if self._egress.over:
             self._wiring.discard_output(self._inference.name)
         if self._decode.over and self._inference.active is None and (stream.is_cut or self._inference.over):
             self._wiring.end_output(self._inference.name)
+
+    def _tell_once(self, stream: RunningStream, stage: SupervisedStage, order: Drain | Abandon) -> None:
+        """Each order wakes a worker, and decode ends when it has been quiet for a while."""
+        for life in stage.lives:
+            told = (life.process.boot.identity, type(order))
+            if life.ready and told not in stream.told:
+                stream.told.add(told)
+                self._switchboard.send(life.process.boot.identity, order)
 
     def _give_back(self, stream: RunningStream) -> None:
         """Every process of its own is gone, and inference waits."""
@@ -274,7 +282,7 @@ class StreamKeeper:
         for stage in self._stages:
             stage.end_stream()
         now = self._wiring.frame_count()
-        stream.state = stream.outcome
+        stream.state, stream.reason = stream.outcome, stream.reason or "a stage was told to finish"
         status = stream.status(now, ended=time.time())
         self._stream = None
         self._ended.appendleft(status)
@@ -298,6 +306,7 @@ class StreamKeeper:
     def _close(self) -> None:
         """No stream runs, and none will: the others finish."""
         self._keeper.tell(self._inference, Drain())
+        self._keeper.tell_all(Recorder, Drain())  # What it watches may never come again.
         for stage in self._stages:
             stage.outcome, stage.idle = FINISHED, False
 

@@ -76,7 +76,7 @@ class Worker:
         self._has_links = False  # while it has none, the links' bells are another process's to hear
         self.stream, self.epoch = boot.stream, boot.epoch
         """The stream being worked on, and its number."""
-        self._streams: queue.SimpleQueue[StreamBegin] = queue.SimpleQueue()
+        self._newest: StreamBegin | None = None  # stream that was told of
         self.farewell = ""
         """Why this process comes to its end by itself, for the launcher to say."""
         self.abandoned = False
@@ -193,12 +193,11 @@ class Worker:
 
     def _take_up_stream(self) -> bool:
         """Go over to the newest stream that was told of; whether there was another."""
-        before = self.epoch
-        with contextlib.suppress(queue.Empty):
-            while True:
-                begun = self._streams.get_nowait()
-                self.stream, self.epoch = begun.stream, begun.epoch
-        return self.epoch != before
+        begun = self._newest
+        if begun is None or begun.epoch == self.epoch:
+            return False
+        self.stream, self.epoch = begun.stream, begun.epoch
+        return True
 
     def _wake(self) -> None:
         """Bring the main thread back to its loop, wherever it waits: in a poll of `wake_fd`, or at a link."""
@@ -239,7 +238,7 @@ class Worker:
             if self._has_links:
                 self._wake()
         elif isinstance(order, StreamBegin):
-            self._streams.put(order)
+            self._newest = order
             os.eventfd_write(self.wake_fd, 1)
         elif isinstance(order, Drain):
             self.drain()

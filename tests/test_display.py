@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.display import progress_bar, progress_words
-from pipeline.messages import Progress
+from pipeline.display import progress_bar, progress_words, stream_lines
+from pipeline.messages import FrameCount, Progress, StageStatus, Status, StreamSpec, StreamStatus
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,22 @@ def test_progress_says_how_far_and_how_long(progress, words):
     screen = io.StringIO()
     Console(file=screen, width=120, force_terminal=True).print(progress_bar(progress, 24.96))
     assert f"{words}, 25.0 fps" in screen.getvalue()
+
+
+def idle_node(*streams):
+    stage = StageStatus("decode", "decode", "IDLE", None, 0, 0, 0, 0, 0, 0, (None, None), 0, 0, 0, 0, False, "")
+    frames = FrameCount(0, 0, {}, 0)
+    return Status("api", "OK", [], 0, [stage], [], frames, 0, 0.0, (None, None), streams=list(streams))
+
+
+def test_a_node_without_a_stream_says_that_it_waits_for_one():
+    over = StreamStatus(StreamSpec("a", "in", "out"), "ENDED", "", 1.0, 2.0, None, None, 0.0, FrameCount(0, 0, {}, 0))
+    assert [line.plain for line in stream_lines(idle_node())] == ["no stream: waits for a request"]
+    assert [line.plain for line in stream_lines(idle_node(over))] == ["no stream: waits for a request"]
+
+
+def test_a_running_stream_has_a_line_of_its_own():
+    frames = FrameCount(12, 10, {"late": 1}, 1)
+    stream = StreamStatus(StreamSpec("a", "in", "out"), "ONLINE", "", 1.0, 0.0, 5.0, 9.0, 29.96, frames)
+    (line,) = stream_lines(idle_node(stream))
+    assert line.plain == "stream a: ONLINE, in -> out, decoded 12, delivered 10, 30.0 fps"

@@ -31,6 +31,7 @@ class Told:
     """What TrickleIngest needs of a worker."""
 
     abandoned = False
+    farewell = ""
 
     def __init__(self, stats_fd: int) -> None:
         self.stats = StageStats(stats_fd)
@@ -85,10 +86,13 @@ def run(
     """run(url) -> ingress at work, and the decode that it feeds."""
     monkeypatch.setattr(ingest, "RETRY_SECONDS", 0.01)
 
-    def start(channel: str, resume: int | None = None) -> tuple[asyncio.Task[None], Decode]:
+    def start(
+        channel: str, resume: int | None = None, source_timeout: float | None = None
+    ) -> tuple[asyncio.Task[None], Decode]:
         writer = EncodedWriter(boot, open_context())
         decode = Decode(EncodedReader(boot, open_context(), owner=1), resume)
-        both = asyncio.gather(TrickleIngest(ChannelAddress(channel), writer, told).run(), decode.work())
+        ingress = TrickleIngest(ChannelAddress(channel), writer, told, source_timeout)
+        both = asyncio.gather(ingress.run(), decode.work())
         return asyncio.ensure_future(both), decode
 
     return start
@@ -136,6 +140,39 @@ async def test_a_channel_that_was_read_and_stays_away_has_ended(
 
     assert decode.had == [(0, False, b"all")]
     assert told.events == ["first_segment", "waiting_for_source", "source_ended"]
+
+
+@pytest.mark.parametrize("comes", [False, True])
+async def test_a_source_that_gives_nothing_for_long_is_at_its_end_if_it_has_a_limit(
+    comes: bool, run, told: Told, relay: RunningServer
+) -> None:
+    """Also one whose channel is still there: its publisher may be gone without a word."""
+    if comes:
+        write(relay, 0, b"all")
+    working, decode = run(url(relay.port), source_timeout=0.3)
+    await working
+
+    assert decode.had == ([(0, False, b"all")] if comes else [])
+    assert decode.ended
+    assert told.events[-1] == "source_silent"
+    assert told.farewell == f"nothing came from {url(relay.port)} for 0.3 s"
+
+
+async def test_what_decode_does_not_take_is_not_the_sources_fault(
+    told: Told, slab_fd, short_dir, open_context: Callable[[], zmq.Context], relay: RunningServer
+) -> None:
+    tight = EncodedBoot("encoded", slab_fd(CURSOR_BYTES), f"ipc://{short_dir}/tight", 4)
+    writer = EncodedWriter(tight, open_context())
+    write(relay, 0, b"more than fits")
+    working = asyncio.ensure_future(TrickleIngest(ChannelAddress(url(relay.port)), writer, told, 0.2).run())
+    await until(lambda: writer.full)
+    write(relay, 1, b"waits")
+    await asyncio.wait((working,), timeout=0.5)  # More than twice the limit.
+    assert told.farewell == ""
+    decode = Decode(EncodedReader(tight, open_context(), owner=1), None)
+    await asyncio.gather(working, decode.work())
+    assert [data for *_, data in decode.had] == [b"more than fits", b"waits"]
+    assert told.farewell, "now it is the source that gives nothing"
 
 
 async def test_after_a_failure_it_reads_on_where_it_was_and_not_where_decode_is(run) -> None:

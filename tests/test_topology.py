@@ -204,6 +204,28 @@ def test_what_cannot_be_is_refused_wherever_it_comes_from(overrides: dict, said:
 
 
 @pytest.mark.parametrize(
+    ("config", "overrides", "said"),
+    [
+        ("api", {"stages.ingress.source": {"trickle": "in"}}, r"stages\.ingress\.source: .*allowed: no source, or"),
+        ("api", {"stages.egress.sink": {"trickle": "out"}}, r"stages\.egress\.sink: .*allowed: no sink, or"),
+        ("api", {"stages.egress.sink": {"file": "out.mp4"}}, r"stages\.egress\.sink: .*on_request is on"),
+        ("api", {"streams.on_request": False}, r"stages\.ingress\.source: missing; needed: such as source: \{trickle"),
+        (
+            "demo",
+            {"stages.egress.sink": None},
+            r"stages\.egress\.sink: missing; needed: .*or streams\.on_request: true",
+        ),
+        ("demo", {"streams.on_request": True}, r"stages\.ingress\.source: streams\.on_request is on"),
+        ("api", {"streams.while_loading": "drop"}, r"streams\.while_loading: .*allowed: wait, refuse"),
+        ("api", {"streams.source_timeout": 0}, r"streams\.source_timeout: .*> 0"),
+    ],
+)
+def test_a_source_and_a_sink_come_from_the_file_or_with_each_stream(config: str, overrides: dict, said: str) -> None:
+    with pytest.raises(TopologyFileError, match=said):
+        load_topology(ROOT / f"configs/{config}.yaml", overrides)
+
+
+@pytest.mark.parametrize(
     ("rate", "bits"), [("1500k", 1_500_000), ("2.5M", 2_500_000), ("800000", 800_000), (64_000, 64_000)]
 )
 def test_a_bit_rate_may_be_written_as_people_do(rate: object, bits: int) -> None:

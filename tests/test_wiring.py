@@ -8,12 +8,15 @@ import msgspec
 import pytest
 
 from pipeline.doorbell import BellListener
+from pipeline.encoded_link import NO_SEGMENT
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
-from pipeline.messages import WorkerBoot
+from pipeline.memory.stage_stats import StageStats, Word
+from pipeline.messages import StreamBegin, StreamSpec, WorkerBoot
 from pipeline.run_dir import RunDir
 from pipeline.topology_file import load_topology
-from pipeline.wiring import NeedsNewStart, PortInUse, Wiring, encode_boot
+from pipeline.topology_sections import Sink, Source
+from pipeline.wiring import NO_STREAM, NeedsNewStart, PortInUse, Wiring, encode_boot
 
 DEMO = Path(__file__).resolve().parents[1] / "configs/demo.yaml"
 SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
@@ -158,6 +161,76 @@ def test_what_a_worker_is_told_comes_through_its_descriptor(wiring, stage):
     boot = wiring.boot(stage, 1)
     with open(encode_boot(boot), "rb") as file:
         assert msgspec.msgpack.decode(file.read(), type=WorkerBoot) == boot
+
+
+# Streams on request
+
+
+@pytest.fixture
+def on_request(held_dir):
+    topology = load_topology(DEMO.with_name("api.yaml"), SMALL | {"relay.publish_tokens": ["${OURS}"]})
+    wiring = Wiring(topology, held_dir)
+    yield wiring
+    wiring.close()
+
+
+def test_before_the_first_stream_the_links_are_as_after_one(on_request):
+    assert all(link.ended for link in on_request.link_status())
+    boot = on_request.boot("inference", 1)
+    assert (boot.stream, boot.epoch, boot.on_request) == ("", NO_STREAM, True)
+
+
+def test_the_stages_of_a_stream_are_told_what_it_brings(on_request):
+    on_request.open_stream(StreamSpec("a", "in", "https://server.example/out", width=8, height=4))
+    boots = {name: on_request.boot(name, 1) for name in on_request.topology.stages}
+    assert {(boot.stream, boot.epoch) for boot in boots.values()} == {("a", 0)}
+    assert boots["ingress"].spec.source == Source(trickle="in")
+    assert boots["egress"].spec.sink == Sink(trickle="https://server.example/out")
+    assert (boots["ingress"].relay_token, boots["egress"].relay_token) == ("${OURS}", None)
+    sizes = {name: (boot.frame.width, boot.frame.height) for name, boot in boots.items()}
+    assert sizes == {"ingress": (8, 4), "decode": (8, 4), "inference": (16, 16), "egress": (8, 4)}
+    assert boots["ingress"].source_timeout == on_request.topology.streams.source_timeout
+
+
+def test_a_stream_finds_nothing_of_the_one_before(on_request):
+    on_request.open_stream(StreamSpec("a", "in", "out"))
+    chain = Chain(on_request)
+    chain.decode_frame()
+    source = chain.take()
+    chain.inference_out.publish(chain.begin(source), 0)
+    chain.inference_in.finish(source, Outcome.DELIVERED)
+    chain.deliver()
+    chain.decode.end()
+    chain.inference_out.end()
+    on_request.encoded_cursor.move(7, 100)
+    on_request.encoded_cursor.base = 3
+    for name in ("decode", "egress"):
+        stats = StageStats(on_request.boot(name, 1).stats_fd)
+        stats.out()
+        stats[Word.MEDIA_TICKS] = 9000
+
+    on_request.open_stream(StreamSpec("b", "in", "out"))
+
+    assert on_request.stream_begin == StreamBegin("b", 1)
+    cursor = on_request.encoded_cursor
+    assert (cursor.segment, cursor.offset, cursor.base) == (NO_SEGMENT, 0, 0)
+    assert not any(link.ended for link in on_request.link_status())
+    assert all(link.table.last_pts is None for link in on_request.links.values())
+    (egress,) = on_request.stats["egress"]
+    assert [egress[word] for word in (Word.MEDIA_TICKS, Word.FIRST_OUT_NS, Word.LAST_OUT_NS)] == [0, 0, 0]
+    assert egress[Word.UNITS_OUT] == 1, "counters go on"
+    assert_count(on_request, delivered=1, in_flight=0)
+
+
+def test_what_its_egress_will_not_take_is_counted(on_request):
+    on_request.open_stream(StreamSpec("a", "in", "out"))
+    chain = Chain(on_request)
+    chain.decode_frame()
+    source = chain.take()
+    chain.inference_out.publish(chain.begin(source), 0)
+    chain.inference_in.finish(source, Outcome.DELIVERED)
+    on_request.discard_output("inference")
+    assert_count(on_request, delivered=0, in_flight=0, shutdown=1)
 
 
 # The equation, and deaths in it

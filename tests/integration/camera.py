@@ -15,7 +15,7 @@ CLOSE_S = 10.0
 
 
 class Camera:
-    """Plays `file` live into the channel `url`, which `token` opens, while the `with` block runs or until the file ends;
+    """Plays `file` live into the channel `url`, which `token` opens, while the `with` block runs, at most to its end;
     then the channel is ended too."""
 
     def __init__(self, file: Path, url: str, token: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """Streams started and stopped again and again: everything that they had comes back, by number."""
 
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.running import PATIENCE_S
+from tests.integration.running import PATIENCE_S, SPINE
 from tests.integration.test_streams import Node, running
 
 QUICK_CYCLES = 4
 CHAOS_CYCLES = 200
+KILL_CYCLES = 100
 WARM_UP_CYCLES = 20
 MAX_GROWTH_BYTES = 4096
 """A cycle, of resident memory: less than a page is no leak that a node would notice in a year of streams."""
@@ -103,3 +105,26 @@ def slope(values: tuple[int, ...]) -> float:
     middle, mean = (len(values) - 1) / 2, sum(values) / len(values)
     spread = sum((x - middle) ** 2 for x in range(len(values)))
     return sum((x - middle) * (value - mean) for x, value in enumerate(values)) / spread
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_kill_at_any_moment_of_a_stream_loses_no_count_and_holds_no_slot(tmp_path: Path, long_source: Path) -> None:
+    dice = random.Random(2)
+    often = {"max_restarts": 1000, "window": 1}
+    with running(tmp_path, long_source, inference={"restart": often, "spares": 1}) as node:
+        for number in range(KILL_CYCLES):
+            stream, stage = f"k{number}", dice.choice(SPINE)
+            with node.camera(f"{stream}-in"):
+                assert node.start(stream).ok
+                time.sleep(dice.uniform(0, 1))
+                node.kill_if_there(stage)
+                time.sleep(dice.choice([0, 0, 0.05, 0.5]))
+                assert node.stop(stream).ok
+            node.check_quiet()
+        assert "stream_drain_timeout" not in node.pipeline.log
+        with node.camera("last-in"):
+            assert node.start("last").ok
+            node.wait_for_more_frames("last")
+            assert node.stop("last").ok
+        node.check_quiet()

@@ -1,12 +1,13 @@
 """Streams on request: started and stopped over the control socket while the launcher and inference stay."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 
 from pipeline.control import ControlLine
 from pipeline.media.verify import verify_recording
-from pipeline.messages import Answer, Status, StreamSpec, StreamStatus
+from pipeline.messages import Answer, StageStatus, Status, StreamSpec, StreamStatus
 from pipeline.run_dir import control_endpoint
 from pipeline.trickle import TrickleSubscriber
 from tests.integration.camera import Camera
@@ -34,14 +35,14 @@ _numbers = itertools.count()
 TELLS = {"callable": "tests.integration.odd_ops:tells_identity", "params": {"word": "own"}, "threads": 1}
 
 
-def on_request(name: str, processor: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """configs/api.yaml, small, on free ports, with another processor."""
+def on_request(name: str, inference: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """configs/api.yaml, small, on free ports, with other keys for inference."""
     topology = yaml.safe_load((ROOT / "configs/api.yaml").read_text())
     topology |= {"name": name, "relay": {"port": 0, "publish_tokens": [TOKEN]}, "api": {"port": 0}}
     topology |= {"frame": {"width": 256, "height": 256}, **changes}
     topology["streams"] = topology["streams"] | {"source_timeout": SOURCE_TIMEOUT_S}
     topology["stages"]["decode"]["restart"] = {"max_restarts": 1, "window": 60}
-    topology["stages"]["inference"]["processor"] = processor
+    topology["stages"]["inference"] |= {"processor": TELLS} | inference
     topology["stages"]["egress"]["encoder"] = {"preset": "ultrafast"}
     return topology
 
@@ -95,14 +96,24 @@ class Node:
         """SIGKILL to the process of a stage; returns when another is at work in its place."""
         dead = self.pid_of(stage)
         os.kill(dead, signal.SIGKILL)
+        if comes_back:
+            self.wait_for_stage(stage, lambda found: found.state == "READY" and found.pid != dead)
+
+    def kill_if_there(self, stage: str) -> None:
+        """SIGKILL to the process of a stage, at whatever it is just now."""
+        with contextlib.suppress(ProcessLookupError):
+            for pid in [each.pid for each in self.status().stages if each.stage == stage and each.pid is not None]:
+                os.kill(pid, signal.SIGKILL)
+
+    def wait_for_spare(self) -> None:
+        self.wait_for_stage("inference", lambda found: found.spares == 1)
+
+    def wait_for_stage(self, stage: str, is_so: Callable[[StageStatus], bool]) -> None:
+        """Nobody tells of what is only in the status."""
         deadline = time.monotonic() + PATIENCE_S
-        while comes_back and not self._is_at_work(stage, after=dead):
+        while not any(is_so(each) for each in self.status().stages if each.stage == stage):
             assert time.monotonic() < deadline, self.pipeline.log
             time.sleep(0.05)
-
-    def _is_at_work(self, stage: str, after: int) -> bool:
-        (found,) = (each for each in self.status().stages if each.stage == stage)
-        return found.state == "READY" and found.pid != after
 
     def wait_for_more_frames(self, stream: str) -> None:
         """Until half a second of it was sent, and the processor knows whose frames they are."""
@@ -131,9 +142,9 @@ class Node:
 
 
 @contextmanager
-def running(folder: Path, film: Path, processor: dict[str, Any] = TELLS, **changes: Any) -> Iterator[Node]:
+def running(folder: Path, film: Path, *, inference: dict[str, Any] | None = None, **changes: Any) -> Iterator[Node]:
     name = f"t-streams-{next(_numbers)}-{os.getpid()}"
-    with RunningPipeline(on_request(name, processor, **changes), folder) as pipeline:
+    with RunningPipeline(on_request(name, inference or {}, **changes), folder) as pipeline:
         pipeline.wait_for("ready stage=relay")
         with ControlLine(control_endpoint(name)) as line:
             yield Node(pipeline, line, film)
@@ -233,6 +244,21 @@ def test_a_stream_goes_on_after_the_death_of(stage: str, node: Node) -> None:
     over = node.wait_until_over(stream)
     assert (over.state, over.reason) == ("ENDED", "stopped on request")
     assert over.frames.dropped.get("poison", 0) == 0
+    node.check_quiet()
+
+
+@pytest.mark.parametrize("stage", OF_ONE_STREAM)
+def test_a_stream_whose_stage_has_just_died_is_stopped_without_waiting_for_it(stage: str, node: Node) -> None:
+    """Nor for a source that gives nothing."""
+    stream = f"cut-{stage}"
+    assert node.start(stream).ok
+    for each in OF_ONE_STREAM:
+        node.wait_for_stage(each, lambda found: found.state == "READY")
+    node.kill_if_there(stage)
+    assert node.stop(stream).ok
+    over = node.wait_until_over(stream)
+    assert (over.state, over.frames.decoded) == ("ENDED", 0)
+    assert f"stream_drain_timeout stage=launcher stream={stream} " not in node.pipeline.log
     node.check_quiet()
 
 
@@ -349,11 +375,83 @@ def test_a_request_while_the_model_loads(while_loading: str, code: str, tmp_path
     streams = {"on_request": True, "while_loading": while_loading}
     allowed = tmp_path / "allowed"
     loads_when_allowed = TELLS | {"callable": "tests.integration.odd_ops:LoadsWhen", "params": {"mark": str(allowed)}}
-    with running(tmp_path, long_source, loads_when_allowed, streams=streams) as node, node.camera("soon-in"):
+    inference = {"processor": loads_when_allowed}
+    with running(tmp_path, long_source, inference=inference, streams=streams) as node, node.camera("soon-in"):
         assert node.start("soon").code == code
         allowed.touch()
         node.pipeline.wait_for("active stage=inference")
         assert node.start("soon").ok
         node.wait_until_online("soon")
         assert node.stop("soon").ok
+        node.check_quiet()
+
+
+def test_who_takes_over_knows_the_stream(tmp_path: Path, long_source: Path) -> None:
+    """A spare that was loaded before the stream began, and a stand-in."""
+    inference = {"spares": 1, "while_away": "pass_through"}
+    with running(tmp_path, long_source, inference=inference) as node:
+        for stream in ("first", "second"):
+            node.wait_for_spare()
+            with node.camera(f"{stream}-in"):
+                assert node.start(stream).ok
+                node.wait_until_online(stream)
+                node.kill("inference")
+                node.wait_for_more_frames(stream)
+                assert node.stop(stream).ok
+            node.check_quiet()
+
+
+def test_what_does_not_stop_in_time_is_killed_and_what_it_held_is_given_back(tmp_path: Path, long_source: Path) -> None:
+    inference = {"processor": {"callable": "tests.integration.odd_ops:slow", "params": {"seconds": 60.0}}}
+    with running(tmp_path, long_source, inference=inference, limits={"drain": 1.0}) as node, node.camera("stuck-in"):
+        node.pipeline.wait_for("active stage=inference")
+        dead = node.pid_of("inference")
+        assert node.start("stuck").ok
+        node.wait_for_stage("inference", lambda stage: stage.units_in > 0)
+        assert node.stop("stuck").ok
+        over = node.wait_until_over("stuck")
+        assert over.frames.dropped["shutdown"] >= 1
+        assert over.frames.delivered == 0
+        node.check_quiet()
+        node.wait_for_stage("inference", lambda stage: stage.state == "READY" and stage.pid != dead)
+        assert node.status().state == "OK"
+
+
+def test_inference_that_is_given_up_fails_the_stream_and_the_next_request_tries_it_again(
+    tmp_path: Path, long_source: Path
+) -> None:
+    inference = {"restart": {"max_restarts": 0, "window": 60}}
+    with running(tmp_path, long_source, inference=inference) as node, node.camera("lost-in"), node.camera("again-in"):
+        assert node.start("lost").ok
+        node.wait_until_online("lost")
+        node.kill("inference", comes_back=False)
+        over = node.wait_until_over("lost")
+        assert (over.state, over.reason) == ("FAILED", "inference: SIGKILL; 0 restarts in 60 s used up")
+        assert node.status().state == "DEGRADED"
+        node.check_quiet()
+        assert node.start("again").ok
+        node.wait_until_online("again")
+        assert node.status().state == "OK"
+        assert node.stop("again").ok
+        node.check_quiet()
+
+
+def test_what_is_changed_between_two_streams_stays(tmp_path: Path, long_source: Path) -> None:
+    with running(tmp_path, long_source) as node, node.camera("in"):
+        node.pipeline.wait_for("active stage=inference")
+        assert node.update(word="mine").ok
+        assert node.start("one", subscribe_url="in", params={"word": "theirs", "other": 3}).ok
+        node.wait_for_text(r"one \d+ theirs 3")
+        assert node.stop("one").ok
+        assert node.start("two", subscribe_url="in").ok
+        node.wait_for_text(r"two \d+ mine 0")
+        topology = yaml.safe_load(node.pipeline.file.read_text())
+        topology["stages"]["inference"]["processor"]["params"] = {"word": "file's"}
+        node.pipeline.file.write_text(yaml.safe_dump(topology))
+        node.pipeline.signal(signal.SIGHUP)
+        node.wait_for_text(r"two \d+ file's 0")
+        assert node.stop("two").ok
+        assert node.start("three", subscribe_url="in").ok
+        node.wait_for_text(r"three \d+ file's 0")
+        assert node.stop("three").ok
         node.check_quiet()

@@ -538,6 +538,45 @@ def test_abandoning_completes_what_was_being_finished(link, stores):
     link.assert_balanced()
 
 
+def test_a_link_that_is_opened_anew_knows_nothing_of_the_stream_before(link):
+    for _ in range(3):
+        link.publish()
+        link.deliver()
+    link.producer.note(3, 77)
+    link.producer.end()
+    counts = link.supervisor.counts()
+    link.supervisor.reopen()
+    again = link.attach(ProducerTable)
+    assert (again.ended, again.last_pts) == (False, None)
+    assert [again.noted(index) for index in range(NOTE_WORDS)] == [0] * NOTE_WORDS
+    assert (again.next_seq(), again.published) == (3, 3), "numbers go on"
+    assert link.supervisor.counts() == counts
+    link.publish()
+    assert again.last_pts == 3000 * 3
+
+
+def test_a_successor_in_the_stream_after_finds_its_own_last_time(link):
+    link.publish()
+    link.deliver()
+    link.supervisor.reopen()
+    link.begin()
+    link.supervisor.reclaim_producer(Outcome.CRASH)
+    assert link.supervisor.last_pts is None
+    slot = link.publish()
+    assert slot.seq == 2
+    assert link.attach(ProducerTable).last_pts == 3000 * 2
+
+
+def test_what_nobody_will_take_is_thrown_away_and_counted(link):
+    held = link.begin()
+    for _ in range(2):
+        link.publish()
+    assert link.supervisor.discard() == 2
+    assert link.supervisor.discard() == 0
+    assert (link.supervisor.count(Outcome.SHUTDOWN), held.state) == (2, FILLING)
+    assert link.supervisor.in_flight() == 1
+
+
 def test_the_oldest_is_found_at_once_when_its_number_is_expected(link):
     for _ in range(3):
         link.publish()

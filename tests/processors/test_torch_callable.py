@@ -132,6 +132,17 @@ def test_a_class_is_made_anew_when_its_parameters_change(odd: str) -> None:
     assert torch.equal(processor.process(PICTURE, FRAME), PICTURE * 0.25)
 
 
+def test_an_update_says_what_is_in_force_and_that_brings_it_back(odd: str) -> None:
+    processor = loaded("pipeline.processors.torch_ops:edges", {"strength": 3.0})
+    before = processor.update({})
+    assert before == {"strength": 3.0, "mix": 0.5}
+    shown = processor.process(PICTURE, FRAME)
+    assert processor.update({"mix": 0.9}) == {"strength": 3.0, "mix": 0.9}
+    assert not torch.equal(processor.process(PICTURE, FRAME), shown)
+    processor.update(before)
+    assert torch.equal(processor.process(PICTURE, FRAME), shown)
+
+
 def test_a_class_that_can_update_itself_is_not_made_anew(odd: str) -> None:
     processor = loaded(f"{odd}:Adjustable", {"gain": 0.5})
     assert processor.update({"gain": 0.25}) == {"gain": 0.25}
