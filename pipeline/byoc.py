@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from aiohttp.client_exceptions import ClientConnectorCertificateError, ClientConnectorSSLError
 
 from pipeline import log
+from pipeline.http_failures import UNTRUSTED, why_unreachable, why_untrusted
 from pipeline.topology_values import Section
 from pipeline.trickle.bearer import AUTHORIZATION
 from pipeline.trickle.tls import TlsFileError, client_context
@@ -30,6 +30,10 @@ FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 """Between two attempts while the orchestrator cannot be asked, or is busy."""
 
+_CERTIFICATE_HINT = (
+    "give it as ca (go-livepeer's own is cert.pem in its data folder, and good for the host name of its -serviceAddr, "
+    "not for an IP address)"
+)
 _INT64 = (1 << 63) - 1
 _MAX_SHOWN = 200
 # What a header may hold, and is not trimmed of (RFC 9110, 5.5).
@@ -200,11 +204,11 @@ class CapabilityRegistration:
                 return self._verdict(response, text)
         except TimeoutError:
             return f"no answer within {TIMEOUT_S:g} s"
-        except (ClientConnectorCertificateError, ClientConnectorSSLError) as error:
-            return _distrust(error)
+        except UNTRUSTED as error:
+            return f"its certificate is not trusted: {why_untrusted(error)}; {_CERTIFICATE_HINT}"
         except aiohttp.ClientConnectorError as error:
             self._may_be_registered = self.registered
-            return f"cannot be reached: {error.os_error.strerror or error.os_error}"
+            return f"cannot be reached: {why_unreachable(error)}"
         except aiohttp.ServerDisconnectedError:
             # Go's handler panics on a currency that its price feed has not (external_capabilities.go).
             hint = "" if self._settings.currency.lower() in ("", "wei", "eth") else f"; {self._no_feed()}"
@@ -251,15 +255,6 @@ def _check_url(key: str, url: str) -> None:
         raise ValueError(f"{key}: a user in the URL is sent to nobody; leave it out")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
         raise ValueError(f"{key}: {url!r} is no URL of a server; allowed: http[s]://host[:port]")
-
-
-def _distrust(error: aiohttp.ClientConnectorError | ClientConnectorCertificateError) -> str:
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
-    what = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
-    return (
-        f"its certificate is not trusted: {what}; give it as ca (go-livepeer's own is cert.pem in its data folder, and "
-        "good for the host name of its -serviceAddr, not for an IP address)"
-    )
 
 
 def _reveal(key: str, text: str, accepts: Callable[[str], object], allowed: str) -> str:

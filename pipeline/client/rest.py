@@ -5,9 +5,9 @@ import ssl
 from typing import Any
 
 import aiohttp
-from aiohttp.client_exceptions import ClientConnectorCertificateError, ClientConnectorSSLError
 
 from pipeline.client.errors import ServerUnreachable, StreamRefused, TokenRefused, UnexpectedAnswer
+from pipeline.http_failures import UNTRUSTED, why_unreachable, why_untrusted
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """More than that is no answer of this service."""
@@ -75,10 +75,13 @@ class Rest:
                 status, reason = response.status, response.reason or ""
         except TimeoutError as error:
             raise self._unreachable(f"does not answer {method} {path} within {timeout_s:g} s") from error
-        except (ClientConnectorCertificateError, ClientConnectorSSLError) as error:
-            raise self._untrusted(error) from error
+        except UNTRUSTED as error:
+            raise ServerUnreachable(
+                f"{self._base_url} cannot be trusted ({why_untrusted(error)}); give the certificate that signs it, "
+                "ca=FILE, or the name that stands in it as the host"
+            ) from error
         except aiohttp.ClientConnectorError as error:
-            raise self._unreachable(f"cannot be reached ({error.os_error.strerror or error.os_error})") from error
+            raise self._unreachable(f"cannot be reached ({why_unreachable(error)})") from error
         except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
             raise UnexpectedAnswer(f"{request}: {error}; is another program on this port?") from error
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -96,14 +99,6 @@ class Rest:
     def _unreachable(self, what: str) -> ServerUnreachable:
         return ServerUnreachable(
             f"{self._base_url} {what}; is the server running? Check with: curl {self._base_url}/health"
-        )
-
-    def _untrusted(self, error: aiohttp.ClientConnectorError | ClientConnectorCertificateError) -> ServerUnreachable:
-        cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
-        what = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
-        return ServerUnreachable(
-            f"{self._base_url} cannot be trusted ({what}); give the certificate that signs it, ca=FILE, or the name "
-            "that stands in it as the host"
         )
 
 
