@@ -11,7 +11,6 @@ import json
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -33,7 +32,6 @@ FPS = 30
 MIN_DELIVERED = 0.5
 """Less of the clip than this in the result means that something is wrong, however slow the machine."""
 
-NODE_START_S = 150.0
 NODE_STOP_S = 30.0
 LOOK_S = 0.2
 AFTER_THE_CLIP_S = 30.0
@@ -133,6 +131,7 @@ async def _node(client: ComfyStreamTrickleClient, options: argparse.Namespace) -
         if options.no_start:
             raise
     else:
+        await client.wait_until_ready()
         print(f"node: {client.base_url}, which runs already", flush=True)
         yield
         return
@@ -155,18 +154,18 @@ async def _node(client: ComfyStreamTrickleClient, options: argparse.Namespace) -
 
 
 async def _until_ready(client: ComfyStreamTrickleClient, node: asyncio.subprocess.Process) -> None:
-    deadline = time.monotonic() + NODE_START_S
-    while time.monotonic() < deadline:
-        with suppress(asyncio.TimeoutError):
-            code = await asyncio.wait_for(node.wait(), LOOK_S)
+    ready, ended = asyncio.create_task(client.wait_until_ready()), asyncio.create_task(node.wait())
+    try:
+        await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
             raise NodeFailed(
-                f"the node ended with exit code {code}, see above; if a port is in use, change relay.port, "
+                f"the node ended with exit code {ended.result()}, see above; if a port is in use, change relay.port, "
                 "relay.media_ports or api.port in the topology, or with --set"
             )
-        with suppress(Unreachable):
-            await client.health()
-            return
-    raise NodeFailed(f"the node does not answer within {NODE_START_S:g} s")
+        await ready
+    finally:
+        ready.cancel()
+        ended.cancel()
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -1,5 +1,6 @@
 """The client of a node: its HTTP service for what a stream is to do, its channels for what goes in and comes out."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 from pipeline.client.capture import captured
 from pipeline.client.channel import Channel
-from pipeline.client.errors import ClientError
+from pipeline.client.errors import ClientError, ServerUnreachable
 from pipeline.client.json_lines import json_lines
 from pipeline.client.publishing import Published, publish_file, publish_frames
 from pipeline.client.receiving import ReceivedFrame, received_frames
@@ -27,6 +28,9 @@ START_TIMEOUT_S = 150.0
 
 PATIENCE_S = 30.0
 """How long a channel that is not there is waited for."""
+
+LOOK_S = 0.2
+"""Between two looks at a node that is not ready."""
 
 DEFAULT_FPS = 30.0
 DEFAULT_BITRATE = 2_000_000
@@ -159,6 +163,23 @@ class ComfyStreamTrickleClient:
     async def health(self) -> dict[str, Any]:
         """How the node is; also when it says that it is not well (503)."""
         return await self._rest.call("GET", "/health", timeout_s=self._timeout_s, accept=(503,))
+
+    async def wait_until_ready(self, patience_s: float = START_TIMEOUT_S) -> dict[str, Any]:
+        """Wait until the node answers and has loaded its model; returns what it says of its health then. A stream that
+        begins earlier misses what its source sends meanwhile. Raises ServerUnreachable after `patience_s`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        while True:
+            try:
+                health = await self.health()
+                if health.get("status") != "LOADING":
+                    return health
+                if loop.time() >= deadline:
+                    raise ServerUnreachable(f"{self.base_url} is still loading after {patience_s:g} s; look at its log")
+            except ServerUnreachable:
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(LOOK_S)
 
     async def version(self) -> dict[str, Any]:
         return await self._rest.call("GET", "/version", timeout_s=self._timeout_s)

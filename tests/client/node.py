@@ -17,10 +17,12 @@ class Node:
         """Method, path and JSON body of each, in order."""
         self.running: dict[str, Any] | None = None
         self.healthy = True
+        self.loading = 0
+        """How often it says that it is loading."""
         self.port = 0
         self._runner: web.AppRunner | None = None
 
-    async def start(self, ssl_context: ssl.SSLContext | None = None) -> None:
+    async def start(self, ssl_context: ssl.SSLContext | None = None, port: int = 0) -> None:
         app = web.Application(middlewares=[self._note])
         app.add_routes(
             [
@@ -41,7 +43,7 @@ class Node:
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=ssl_context)
+        site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=ssl_context)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -62,6 +64,9 @@ class Node:
         return await handler(request)
 
     async def _health(self, _request: web.Request) -> web.Response:
+        if self.loading:
+            self.loading -= 1
+            return web.json_response({"status": "LOADING", "reasons": []})
         state = {"status": "OK", "reasons": []} if self.healthy else {"status": "DEGRADED", "reasons": ["inference"]}
         return web.json_response(state, status=200 if self.healthy else 503)
 

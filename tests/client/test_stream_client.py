@@ -118,6 +118,27 @@ async def test_the_health_of_a_node_that_is_not_well_is_an_answer(node: Node) ->
     assert await at(node).health() == {"status": "DEGRADED", "reasons": ["inference"]}
 
 
+async def test_a_node_that_is_loading_is_waited_for(node: Node) -> None:
+    node.loading = 2
+    assert (await at(node).wait_until_ready())["status"] == "OK"
+    assert len(node.requests) == 3
+    node.loading = 1_000
+    with pytest.raises(ServerUnreachable, match="is still loading after 0 s"):
+        await at(node).wait_until_ready(patience_s=0)
+
+
+async def test_a_node_that_is_not_there_yet_is_waited_for(node: Node) -> None:
+    client = at(node)
+    await node.close()
+    with pytest.raises(ServerUnreachable, match="curl"):
+        await client.wait_until_ready(patience_s=0)
+    waiting = asyncio.create_task(client.wait_until_ready())
+    with pytest.raises(ServerUnreachable):
+        await client.health()
+    await node.start(port=client.port)
+    assert (await waiting)["status"] == "OK"
+
+
 async def test_a_refusal_has_the_services_words_and_what_is_allowed(node: Node) -> None:
     with pytest.raises(StreamRefused) as refused:
         await at(node).start_stream(WORKFLOW, width=511)
