@@ -13,11 +13,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 
+from pipeline.processors.trickle_channels import TricklePublisher, TrickleSubscriber
+
 PACKAGES = ("trickle_app", "pytrickle")
+
+INSTALL_HINT = "pip install git+https://github.com/eliteprox/py-trickle.git"
 
 
 class SideData:
@@ -174,6 +178,8 @@ _FRAMES: dict[str, object] = {
     "SideData": SideData,
 }
 _PROCESSOR: dict[str, object] = {"FrameProcessor": FrameProcessor}
+_PUBLISHER: dict[str, object] = {"TricklePublisher": TricklePublisher}
+_SUBSCRIBER: dict[str, object] = {"TrickleSubscriber": TrickleSubscriber}
 _DECORATORS: dict[str, object] = {
     "video_handler": video_handler,
     "audio_handler": audio_handler,
@@ -189,14 +195,31 @@ def install() -> None:
     for package in PACKAGES:
         if package in sys.modules or importlib.util.find_spec(package) is not None:
             continue
-        parts = {"": _FRAMES | _PROCESSOR, "frames": _FRAMES, "frame_processor": _PROCESSOR, "decorators": _DECORATORS}
+        parts = {
+            "": _FRAMES | _PROCESSOR | _PUBLISHER | _SUBSCRIBER,
+            "frames": _FRAMES,
+            "frame_processor": _PROCESSOR,
+            "decorators": _DECORATORS,
+            "publisher": _PUBLISHER,
+            "subscriber": _SUBSCRIBER,
+        }
         for part, names in parts.items():
             module = ModuleType(f"{package}.{part}".rstrip("."))
             vars(module).update(names)
+            module.__getattr__ = functools.partial(_missing, module.__name__)  # type: ignore[method-assign]
             module.__path__ = []
             sys.modules[module.__name__] = module
             if part:
                 setattr(sys.modules[package], part, module)
+
+
+def _missing(module: str, name: str) -> NoReturn:
+    """What Python asks for a name that a module has not (PEP 562)."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    raise ImportError(
+        f"{module}.{name} is not among the names that livepipe stands in for; install the package: {INSTALL_HINT}"
+    )
 
 
 def frame_class(name: str) -> type[Any]:
