@@ -1,4 +1,4 @@
-"""What aiohttp has to say of requests that are no HTTP, one event each: a stranger must not fill the log with traces."""
+"""What aiohttp has to say of requests that are no HTTP, one event each: strangers must not fill the log with traces."""
 
 import logging
 

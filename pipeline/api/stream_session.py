@@ -1,6 +1,7 @@
 """The control and events channels of one stream on request, from when it is seen until it is over."""
 
 import asyncio
+from collections import deque
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.api.problems import ApiError
 from pipeline.api.redact import redacted
 from pipeline.api.urls import UrlRefused, UrlRules
 from pipeline.control import LauncherSilent
-from pipeline.messages import Status, StreamSpec, StreamStatus, SupervisionEvent
+from pipeline.messages import StageStatus, Status, StreamSpec, StreamStatus, SupervisionEvent
 from pipeline.topology_sections import Api
 
 SAME_SECONDS = 1.0
@@ -23,8 +24,8 @@ SAME_SECONDS = 1.0
 MAX_KINDS = 256
 """Of events whose time is remembered."""
 
-BACK = ("active",)
-"""Events of a stage that is at work again."""
+MAX_EARLY = 64
+"""Events that wait for their channel to be opened."""
 
 
 class Channels:
@@ -56,6 +57,7 @@ class StreamSession:
         self._section = section
         self._new = new
         self._events: EventsChannel | None = None
+        self._early: deque[bytes] | None = deque(maxlen=MAX_EARLY)  # told before the channel was open; then None
         self._told_in = not new and stream.first_in_ms is not None
         self._told_out = not new and stream.first_out_ms is not None
         self._told_at: dict[tuple[str, str], float] = {}
@@ -73,7 +75,7 @@ class StreamSession:
             if self.spec.events_url and await self._may("events_url", self.spec.events_url):
                 url, token = self._channels.address(self.spec.events_url)
                 self._events = await stack.enter_async_context(EventsChannel(url, token))
-            self._tell(events.started(self.stream) if self._new else events.resumed(), events.TRACE)
+            self._begin(events.started(self.stream) if self._new else events.resumed())
             control = asyncio.create_task(self._control(), name="control") if self.spec.control_url else None
             if control is not None:
                 control.add_done_callback(tell_failure)
@@ -107,11 +109,10 @@ class StreamSession:
             return
         if event.name == "died":
             self._dead.add(event.stage)
-        if event.name in BACK and event.stage in self._dead:
+        stage = next((each for each in status.stages if each.stage == event.stage), None) if status else None
+        if stage is not None and event.stage in self._dead and event.name == _back(stage):
             self._dead.discard(event.stage)
-            stage = next((each for each in status.stages if each.stage == event.stage), None) if status else None
-            if stage is not None:
-                self._tell(events.restarted(event, stage))
+            self._tell(events.restarted(event, stage))
         elif event.level != "info" and self._is_news(event, now):
             self._tell(events.of_stage(event))
 
@@ -165,8 +166,18 @@ class StreamSession:
     def _report(self, problem: str) -> None:
         self._tell(events.error(problem))
 
+    def _begin(self, event: events.Fields) -> None:
+        """The first event, and after it what was to be told before."""
+        early, self._early = self._early or (), None
+        self._tell(event, events.TRACE)
+        for message in early:
+            if self._events is not None:
+                self._events.send(message)
+
     def _tell(self, event: events.Fields, queue: str = events.EVENTS) -> None:
-        if self._events is not None:
+        if self._early is not None:
+            self._early.append(events.encode(event, queue, self.stream))
+        elif self._events is not None:
             self._events.send(events.encode(event, queue, self.stream))
 
     def _is_news(self, event: SupervisionEvent, now: float) -> bool:
@@ -177,6 +188,11 @@ class StreamSession:
             self._told_at.clear()
         self._told_at[kind] = now
         return True
+
+
+def _back(stage: StageStatus) -> str:
+    """The event that says that a stage is at work again: inference processes take turns, others begin with theirs."""
+    return "active" if stage.worker == "inference" else "ready"
 
 
 def tell_failure(task: asyncio.Task[None]) -> None:

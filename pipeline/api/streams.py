@@ -1,5 +1,6 @@
 """Streams on request: from what somebody asks for to what the launcher is told, and back."""
 
+import re
 import uuid
 from typing import Any
 
@@ -28,6 +29,9 @@ NO_STREAM = "No active stream"
 """pytrickle's words: its clients look for them."""
 
 MAX_ID_LENGTH = 128
+
+_OF_A_FIELD = re.compile(r"(?P<field>[a-z_]+): (?P<what>.*?)(?:; allowed: (?P<allowed>.*))?")
+"""How the launcher says which field of a request is wrong."""
 
 
 async def start_stream(line: LauncherLine, rules: UrlRules, given: dict[str, Any], asked: StreamStart) -> Done:
@@ -154,6 +158,9 @@ def _stream_id(asked: StreamStart) -> str:
 def _refusal(answer: Answer) -> ApiError:
     if answer.code in ("exists", "invalid", "unknown"):
         status = {"exists": 409, "invalid": 400, "unknown": 404}[answer.code]
+        said = _OF_A_FIELD.fullmatch(answer.text)
+        if answer.code == "invalid" and said is not None:
+            return ApiError(status, said["what"], path=said["field"], allowed=said["allowed"] or "", code=answer.code)
         return ApiError(status, answer.text, code=answer.code)
     return not_now(answer.text, answer.code)
 
