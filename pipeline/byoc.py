@@ -11,7 +11,7 @@ import re
 import ssl
 from collections.abc import Callable
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,7 +19,7 @@ import msgspec
 
 from pipeline import log
 from pipeline.http_failures import UNTRUSTED, why_unreachable, why_untrusted
-from pipeline.topology_values import Section
+from pipeline.topology_byoc import Byoc
 from pipeline.trickle.bearer import AUTHORIZATION
 from pipeline.trickle.tls import TlsFileError, client_context
 
@@ -34,15 +34,12 @@ _CERTIFICATE_HINT = (
     "give it as ca (go-livepeer's own is cert.pem in its data folder, and good for the host name of its -serviceAddr, "
     "not for an IP address)"
 )
-_INT64 = (1 << 63) - 1
 _MAX_SHOWN = 200
 # What a header may hold, and is not trimmed of (RFC 9110, 5.5).
 _SECRET = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 # Statuses after which the same request may be taken later; of 400 to 499 all others are about the request itself.
 _MAY_PASS = (408, 425, 429)
-
-Price = Annotated[int, msgspec.Meta(ge=0, le=_INT64)]
 
 
 class RegistrationRefused(Exception):
@@ -51,39 +48,6 @@ class RegistrationRefused(Exception):
 
 class SecretMissing(Exception):
     """A secret, or the environment variable that it is to come from, is not one. The text names the setting."""
-
-
-class Byoc(Section, kw_only=True, frozen=True):
-    """Registration with an orchestrator. It sends streams to `capability_url`, at most `capacity` at a time, for
-    `price_per_unit` / `price_scaling` `currency` a unit (a second of a stream). `orch_secret` is its -orchSecret;
-    `worker_token` the bearer token that it shows to the node. Either may be ${NAME}, an environment variable. `ca` is a
-    PEM file: whom to trust for an https URL in the place of the system's authorities."""
-
-    orchestrator_url: str
-    orch_secret: str
-    capability_name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    capability_url: str
-    description: str = ""
-    capacity: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
-    price_per_unit: Price = 0
-    price_scaling: Annotated[int, msgspec.Meta(ge=1, le=_INT64)] = 1
-    currency: str = "wei"
-    worker_token: str | None = None
-    ca: str | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("orchestrator_url", "capability_url"):
-            _check_url(key, getattr(self, key))
-        name = self.capability_name
-        if not name.isprintable() or name != name.strip():
-            raise ValueError(f"capability_name: {name!r}; allowed: printable characters, no spaces around")
-        if "," in name:
-            # Gateways list capabilities with commas between them (job_orchestrator.go, GetJobToken).
-            raise ValueError(f"capability_name: {name!r} has a comma; allowed: any other character")
-
-    def __repr__(self) -> str:
-        """Without the secrets: they must not get into a log."""
-        return f"Byoc({self.capability_name!r} at {self.capability_url!r}, to {self.orchestrator_url!r})"
 
 
 class CapabilityRegistration:
@@ -247,14 +211,6 @@ class CapabilityRegistration:
         """Read anew for each request: go-livepeer makes a new certificate at each start (server/cert.go)."""
         https = urlsplit(self._settings.orchestrator_url).scheme == "https"
         return client_context(self._settings.ca, None, None) if https else True
-
-
-def _check_url(key: str, url: str) -> None:
-    parts = urlsplit(url)
-    if parts.username is not None:
-        raise ValueError(f"{key}: a user in the URL is sent to nobody; leave it out")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
-        raise ValueError(f"{key}: {url!r} is no URL of a server; allowed: http[s]://host[:port]")
 
 
 def _reveal(key: str, text: str, accepts: Callable[[str], object], allowed: str) -> str:

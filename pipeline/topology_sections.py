@@ -7,6 +7,7 @@ import msgspec
 
 from pipeline.media.excerpt import Excerpt, excerpt
 from pipeline.media.file_kinds import container_of
+from pipeline.topology_byoc import Byoc
 from pipeline.topology_values import (
     MIN_BITRATE,
     BitRate,
@@ -143,7 +144,8 @@ class Api(Section, kw_only=True, frozen=True):
 
     `max_request_bytes` is the longest body, and the longest message on a control channel; `requests_per_second` what
     one client may ask, twice as much at once, 0: no limit. Every `stats_seconds` the events channel of a stream gets
-    its figures; Livepeer's gateway gives a stream up after 30 s without any."""
+    its figures; Livepeer's gateway gives a stream up after 30 s without any. With `byoc` the node is registered with an
+    orchestrator once its model is loaded."""
 
     host: str = "127.0.0.1"
     port: Port = 9876
@@ -155,6 +157,7 @@ class Api(Section, kw_only=True, frozen=True):
     max_request_bytes: Bytes = 8 << 20
     requests_per_second: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 100.0
     stats_seconds: Seconds = 10.0
+    byoc: Byoc | None = None
 
     @property
     def is_local(self) -> bool:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from pipeline import byoc, log
-from pipeline.byoc import Byoc, CapabilityRegistration, RegistrationRefused, SecretMissing
+from pipeline.byoc import CapabilityRegistration, RegistrationRefused, SecretMissing
+from pipeline.topology_byoc import Byoc
 from pipeline.trickle.tls import TlsFileError
 from tests.orchestrator import Orchestrator
 from tests.trickle.certificates import make_identity

@@ -7,9 +7,11 @@ import ssl
 from aiohttp import web
 
 from pipeline.api.app import Api
+from pipeline.api.health import wait_until_loaded
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.stream_session import Channels
 from pipeline.api.urls import UrlRules
+from pipeline.byoc import CapabilityRegistration, SecretMissing
 from pipeline.messages import WorkerBoot
 from pipeline.topology_sections import Api as Section
 from pipeline.trickle.bearer import TokenMissing, reveal
@@ -25,8 +27,11 @@ async def serve_until_drained(worker: Worker) -> None:
     try:
         tls = tls_context(section)
         api = Api(line, section, channels(boot, section), boot.pipeline)
+        registration = CapabilityRegistration(section.byoc) if section.byoc is not None else None
     except TlsFileError as error:
-        raise WorkerRefused(f"api.tls.{error.role}: {error}") from error
+        raise WorkerRefused(f"api.tls.{error.role}, or api.byoc.{error.role}: {error}") from error
+    except SecretMissing as problem:
+        raise WorkerRefused(f"api.byoc.{problem}") from problem
     except TokenMissing as problem:
         raise WorkerRefused(f"api.tokens, relay.publish_tokens: {problem}") from problem
     runner = api.runner()
@@ -35,9 +40,24 @@ async def serve_until_drained(worker: Worker) -> None:
     worker.ready(boot.api_url or "")
     if not section.is_local and not section.tokens:
         worker.warning("open_to_everybody", host=section.host, key="api.tokens")
-    await worker.draining_event().wait()
+    stopping = worker.draining_event()
+    if registration is None:
+        await stopping.wait()
+    else:
+        await registered_until(registration, line, stopping)
     await runner.cleanup()
     line.close()
+
+
+async def registered_until(registration: CapabilityRegistration, line: LauncherLine, stopping: asyncio.Event) -> None:
+    """Known to an orchestrator from when the model is loaded until `stopping`."""
+    loaded = asyncio.create_task(wait_until_loaded(line))
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait((loaded, stopped), return_when=asyncio.FIRST_COMPLETED)
+    loaded.cancel()
+    if not stopping.is_set():
+        async with registration:
+            await stopped
 
 
 def tls_context(section: Section) -> ssl.SSLContext | None:

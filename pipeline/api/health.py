@@ -1,12 +1,18 @@
 """How the pipeline is, in the words of Livepeer's workers: IDLE, LOADING, OK, ERROR, and DEGRADED."""
 
+import asyncio
+import contextlib
 from typing import Literal
 
 import msgspec
 
 from pipeline.api.answers import under_way
+from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.redact import redacted
+from pipeline.control import LauncherSilent
 from pipeline.messages import Status
+
+LOOK_SECONDS = 1.0
 
 HealthState = Literal["IDLE", "LOADING", "OK", "DEGRADED", "ERROR"]
 
@@ -37,6 +43,15 @@ def health_of(status: Status) -> Health:
         ]
         return Health("LOADING", reasons + loading)
     return Health("IDLE" if waits_for_a_stream(status) else "OK", reasons)
+
+
+async def wait_until_loaded(line: LauncherLine) -> None:
+    """Return once streams can be sent here."""
+    while True:
+        with contextlib.suppress(LauncherSilent):
+            if health_of(await line.look()).status in ("IDLE", "OK"):
+                return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def waits_for_a_stream(status: Status) -> bool:

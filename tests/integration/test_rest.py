@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import yaml
 from pipeline.trickle.publisher import TricklePublisher
 from tests.integration.camera import Camera
 from tests.integration.running import ROOT, RunningPipeline
+from tests.orchestrator import Orchestrator
 
 CHANNELS = ("events", "control", "data")
 STREAMS = ("a", "b")
@@ -172,3 +174,33 @@ def test_what_is_asked_wrongly_starts_nothing(service: Service) -> None:
     assert service.ask("POST", "/stream/stop")[0] == 400
     assert service.ask("POST", "/stream/nobody/stop")[0] == 404
     assert service.ask("GET", "/streams") == (200, {"streams": []})
+
+
+def test_the_node_is_known_to_an_orchestrator_while_it_can_work(tmp_path: Path) -> None:
+    loop, orchestrator = asyncio.new_event_loop(), Orchestrator("s3cret")
+    thread = threading.Thread(target=loop.run_forever, name="orchestrator")
+    thread.start()
+    asyncio.run_coroutine_threadsafe(orchestrator.start(), loop).result()
+    byoc = {
+        "orchestrator_url": f"http://127.0.0.1:{orchestrator.port}",
+        "orch_secret": "s3cret",
+        "capability_name": "edges",
+        "capability_url": "http://127.0.0.1:9876",
+    }
+    with serving(tmp_path, api={"port": 0, "byoc": byoc}) as service:
+        service.pipeline.wait_for(r"stage=api \| INFO byoc.registered .*capability=edges")
+        loaded, known = (
+            next(n for n, line in enumerate(service.pipeline.lines) if what in line)
+            for what in ("active stage=inference", "byoc.registered")
+        )
+        assert loaded < known
+        assert orchestrator.capabilities["edges"]["url"] == "http://127.0.0.1:9876"
+        service.pipeline.signal(signal.SIGINT)
+        assert service.pipeline.end() == 0
+    assert orchestrator.requests == ["register", "unregister"]
+    assert not orchestrator.capabilities
+    assert "s3cret" not in service.pipeline.log
+    asyncio.run_coroutine_threadsafe(orchestrator.close(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
