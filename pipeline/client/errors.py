@@ -14,10 +14,13 @@ class UnexpectedAnswer(ClientError):
 
 
 class StreamRefused(ClientError):
-    """The service says no. `status` is the HTTP status, `problem` its words, `path` the field that it is about and
-    `allowed` what may stand there; both are empty where the service does not say."""
+    """The service says no. `status` is the HTTP status, `problem` its words, `path` the field that it is about,
+    `allowed` what may stand there, and `code` why in a word (exists, full, loading, invalid, unknown, busy); each is
+    empty where the service does not say."""
 
-    def __init__(self, request: str, status: int, problem: str, path: str = "", allowed: str = "") -> None:
+    def __init__(
+        self, request: str, status: int, problem: str, path: str = "", allowed: str = "", code: str = ""
+    ) -> None:
         field = f"{path}: " if path and not problem.startswith(path) else ""
         hint = f"; allowed: {allowed}" if allowed and allowed not in problem else ""
         super().__init__(f"{request}: status {status}: {field}{problem}{hint}")
@@ -25,6 +28,7 @@ class StreamRefused(ClientError):
         self.problem = problem
         self.path = path
         self.allowed = allowed
+        self.code = code
 
 
 class TokenRefused(StreamRefused):

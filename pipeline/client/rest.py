@@ -126,7 +126,8 @@ def _refusal(request: str, status: int, reason: str, text: bytes, answer: dict[s
     kind = TokenRefused if status in _DENIED_STATUSES else StreamRefused
     if kind is TokenRefused and "token" not in problem:
         problem += "; give a token that this server takes"
-    return kind(request, status, problem, str(answer.get("path") or ""), _words(answer.get("allowed")))
+    path, code = (str(answer.get(key) or "") for key in ("path", "code"))
+    return kind(request, status, problem, path, _words(answer.get("allowed")), code)
 
 
 def _words(allowed: object) -> str:

@@ -77,14 +77,14 @@ class Node:
         return web.json_response({"streams": [self.running] if self.running else []})
 
     async def _status(self, request: web.Request) -> web.Response:
-        if not self._is_running(request):
-            return _error(404, "no such stream")
-        return web.json_response({"status": "success", "stream": self.running})
+        if not self._is_running(request) and "id" in request.match_info:
+            return self._no_stream(request, "show")
+        return web.json_response({"status": "OK" if self.running else "IDLE", "current_stream": self.running})
 
     async def _start(self, request: web.Request) -> web.Response:
         asked = await request.json()
         if self.running:
-            return _error(409, "a stream is running already")
+            return _error(503, f"{self.running['stream_id']} runs, and streams.max is 1; stop it first", code="full")
         width = asked["params"].get("width", 512)
         if width % 2:
             return _error(400, f"{width} is no size of a frame", "params.width", "even numbers from 16 to 8192")
@@ -93,13 +93,13 @@ class Node:
 
     async def _stop(self, request: web.Request) -> web.Response:
         if not self._is_running(request):
-            return _error(404, "no such stream")
+            return self._no_stream(request, "stop")
         self.running = None
         return web.json_response({"status": "success"})
 
     async def _update(self, request: web.Request) -> web.Response:
         if self.running is None:
-            return _error(503, "no stream is running")
+            return self._no_stream(request, "update")
         return web.json_response({"status": "success"})
 
     async def _moved(self, _request: web.Request) -> web.Response:
@@ -109,6 +109,14 @@ class Node:
         wanted = request.match_info.get("id")
         return self.running is not None and wanted in (None, self.running["stream_id"])
 
+    def _no_stream(self, request: web.Request, purpose: str) -> web.Response:
+        name = request.match_info.get("id")
+        if name is None:
+            return _error(400, f"No active stream to {purpose}", code="unknown")
+        return _error(404, f"there is no stream {name!r}", allowed="none runs", code="unknown")
 
-def _error(status: int, error: str, path: str = "", allowed: str = "") -> web.Response:
-    return web.json_response({"status": "error", "error": error, "path": path, "allowed": allowed}, status=status)
+
+def _error(status: int, error: str, path: str = "", allowed: str = "", code: str = "") -> web.Response:
+    error = f"{path}: {error}" if path else error
+    given = {"error": error, "message": error, "path": path, "allowed": allowed, "code": code}
+    return web.json_response({"status": "error"} | {key: value for key, value in given.items() if value}, status=status)

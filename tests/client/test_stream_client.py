@@ -71,7 +71,7 @@ async def test_what_follows_a_start_is_about_that_stream(node: Node) -> None:
     client = at(node)
     await client.start_stream(stream_id="a/b c")
     assert client.stream_id == "a/b c"
-    assert (await client.get_status())["stream"]["stream_id"] == "a/b c"
+    assert (await client.get_status())["current_stream"]["stream_id"] == "a/b c"
     await client.update_params({"strength": 3})
     assert node.last == ("POST", "/stream/a/b c/params", {"strength": 3})
     await client.stop_stream()
@@ -89,7 +89,7 @@ async def test_the_id_that_the_service_gives_is_used(node: Node) -> None:
 async def test_a_client_that_started_nothing_asks_for_the_stream_that_runs(node: Node) -> None:
     await at(node).start_stream()
     other = at(node)
-    assert (await other.get_status())["stream"]["stream_id"] == "s-1"
+    assert (await other.get_status())["current_stream"]["stream_id"] == "s-1"
     assert (await other.streams())["streams"][0]["stream_id"] == "s-1"
     await other.stop_stream()
     assert node.requests[-1][:2] == ("POST", "/stream/stop")
@@ -143,7 +143,7 @@ async def test_a_refusal_has_the_services_words_and_what_is_allowed(node: Node) 
     with pytest.raises(StreamRefused) as refused:
         await at(node).start_stream(WORKFLOW, width=511)
     error = refused.value
-    assert (error.status, error.problem) == (400, "511 is no size of a frame")
+    assert (error.status, error.problem) == (400, "params.width: 511 is no size of a frame")
     assert (error.path, error.allowed) == ("params.width", "even numbers from 16 to 8192")
     assert str(error).endswith(
         "/stream/start: status 400: params.width: 511 is no size of a frame; allowed: even numbers from 16 to 8192"
@@ -153,8 +153,9 @@ async def test_a_refusal_has_the_services_words_and_what_is_allowed(node: Node) 
 async def test_a_second_stream_is_refused_and_the_first_goes_on(node: Node) -> None:
     client = at(node)
     await client.start_stream()
-    with pytest.raises(StreamRefused, match="409: a stream is running already"):
+    with pytest.raises(StreamRefused, match="status 503: s-1 runs") as refused:
         await client.start_stream()
+    assert refused.value.code == "full"
     assert client.stream_id == "s-1"
 
 
@@ -213,7 +214,7 @@ async def test_a_refusal_that_is_no_json_is_a_refusal_all_the_same(node: Node) -
 async def test_an_id_cannot_lead_to_another_path(node: Node) -> None:
     client = at(node)
     client.stream_id = "x/../../api"
-    with pytest.raises(StreamRefused, match=r"/stream/x%2F\.\.%2F\.\.%2Fapi/status: status 404: no such stream"):
+    with pytest.raises(StreamRefused, match=r"/stream/x%2F\.\.%2F\.\.%2Fapi/status: status 404: there is no stream"):
         await client.get_status()
 
 

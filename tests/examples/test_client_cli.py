@@ -53,7 +53,7 @@ async def test_a_stream_is_started_changed_looked_at_and_stopped(node: Node, tmp
     assert (code, errors) == (0, "")
     assert node.last == ("POST", "/stream/params", {"strength": 3})
     code, out, errors = await run(node, "status")
-    assert json.loads(out)["stream"]["stream_id"] == "s-1"
+    assert json.loads(out)["current_stream"]["stream_id"] == "s-1"
     code, out, errors = await run(node, "stop", "--stream", "s-1")
     assert (code, errors) == (0, "")
     assert node.running is None
@@ -87,7 +87,7 @@ async def test_a_server_that_is_not_running_is_one_line_with_the_command_that_sh
     ("arguments", "code", "line"),
     [
         (("start", "--width", "511"), 1, "511 is no size of a frame; allowed: even numbers"),
-        (("stop",), 1, "404: no such stream"),
+        (("stop",), 1, "status 400: No active stream to stop"),
         (("update",), 2, "update: nothing to change"),
         (("update", "--params", "{"), 2, "--params: no JSON"),
         (("update", "--params", "[]"), 2, "--params: needed is a JSON object"),
