@@ -409,7 +409,8 @@ class Wiring:
     @property
     def _api_relay_token(self) -> str | None:
         """What opens the relay to the api, which keeps the control and events channels of streams on request."""
-        return self.topology.relay.own_token if self.topology.relay is not None else None
+        relay, on_request = self.topology.relay, self.topology.streams.on_request
+        return relay.own_token if relay is not None and on_request else None
 
     def _link_boot(self, name: str | None) -> LinkBoot | None:
         return self.links[name].boot if name in self.links else None
