@@ -17,6 +17,7 @@ from rich.live import Live
 from pipeline.control import ControlLine, LauncherSilent
 from pipeline.display import Terminal, frame_text, slot_view, stage_table, top_view
 from pipeline.file_run import FileRun, unfinished
+from pipeline.listeners import PortInUse
 from pipeline.media.file_kinds import CONTAINERS
 from pipeline.messages import Status
 from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
@@ -24,7 +25,7 @@ from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology, without_secrets
 from pipeline.topology_sections import Sink, Source
-from pipeline.wiring import PortInUse, Wiring
+from pipeline.wiring import Wiring
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -4,12 +4,12 @@ supervisor decides."""
 import collections
 import time
 
+from pipeline.listeners import SERVICES
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
 from pipeline.messages import StageStatus
 from pipeline.stage_process import StageProcess
 from pipeline.topology import OF_ONE_STREAM, Inference, Topology
 from pipeline.topology_sections import Limits, Restart
-from pipeline.wiring import SERVICES
 
 STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"
 IDLE = "IDLE"

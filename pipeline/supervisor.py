@@ -45,8 +45,9 @@ from pipeline.stream_keeper import StreamKeeper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard
 from pipeline.topology import SPINE, Decode, Egress, Ingress, Publisher, Recorder, Stage, Topology
+from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import TopologyFileError
-from pipeline.wiring import NeedsNewStart, Wiring
+from pipeline.wiring import Wiring
 
 TICK_SECONDS = 0.25
 SAMPLE_SECONDS = 1.0

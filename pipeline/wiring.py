@@ -4,14 +4,13 @@ The launcher makes it once from a topology, tells each worker its part, and recl
 """
 
 import os
-import socket
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from pipeline.encoded_link import CURSOR_BYTES, Cursor
 from pipeline.link import FrameLink
+from pipeline.listeners import Listeners
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaUnavailable
 from pipeline.memory.cuda_handle import Route, slab_bytes
@@ -22,7 +21,6 @@ from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.messages import (
     EncodedBoot,
     FrameCount,
-    FrameFormat,
     LinkBoot,
     LinkStatus,
     StreamBegin,
@@ -37,12 +35,12 @@ from pipeline.topology import (
     Egress,
     Inference,
     Ingress,
-    Stage,
     Topology,
     channel_user,
     channels_of,
     is_on_relay,
 )
+from pipeline.topology_changes import changed_stages, link_format
 from pipeline.topology_sections import Frame, Sink, Source
 
 STREAM = "main"
@@ -50,16 +48,6 @@ STREAM = "main"
 
 NO_STREAM = -1
 """Number of the stream before the first on request."""
-
-SERVICES = ("relay", "api")
-
-
-class PortInUse(Exception):
-    """Somebody listens there already."""
-
-
-class NeedsNewStart(Exception):
-    """A change of the topology that cannot be made while the pipeline runs."""
 
 
 class Wiring:
@@ -72,12 +60,7 @@ class Wiring:
         self._fit = topology.frame.fit  # that of the stream's frames
         self._run_dir = run_dir
         self._fds: list[int] = []
-        sockets = dict(self._listen())
-        self.tls_listener = sockets.pop("relay.tls.port", None)
-        """The port of the relay's that speaks TLS."""
-        self.listeners = {key: sockets.pop(key) for key in SERVICES if key in sockets}
-        self.media_listeners = list(sockets.values())
-        """Further ports of the relay's."""
+        self.listeners = Listeners(topology)
         self.encoded = self._make_encoded()
         self.encoded_cursor = Cursor(self.encoded.fd)
         self.allocator: Allocator | None = None
@@ -100,16 +83,8 @@ class Wiring:
 
         Raises NeedsNewStart for a change that what outlives the stages does not allow; then nothing has changed.
         """
-        fixed = [path for path, of in _FIXED.items() if of(topology) != of(self.topology)]
-        if fixed:
-            raise NeedsNewStart(f"{', '.join(fixed)}: a change needs a new start of the whole pipeline")
-        before, self.topology = self.topology, topology
-        changed = [
-            name for name, spec in topology.stages.items() if _unmanaged(spec) != _unmanaged(before.stages[name])
-        ]
-        decode = topology.stage_of(Decode)
-        if topology.frame != before.frame and decode is not None and decode not in changed:
-            changed.append(decode)
+        changed = changed_stages(self.topology, topology)
+        self.topology = topology
         return changed
 
     def change_params(self, stage: str, params: dict[str, Any]) -> None:
@@ -130,7 +105,7 @@ class Wiring:
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
         for name in self.links:
-            largest = _format(self.topology, name)
+            largest = link_format(self.topology, name)
             if not largest.holds(frame.width, frame.height):
                 raise ValueError(
                     f"{frame.width}x{frame.height} does not fit in the slots of links.{name}, made for "
@@ -179,7 +154,7 @@ class Wiring:
 
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
-        return [*self.listeners, *self.topology.stages]
+        return [*self.listeners.services, *self.topology.stages]
 
     @property
     def helper_pids(self) -> set[int]:
@@ -193,11 +168,11 @@ class Wiring:
     @property
     def relay_url(self) -> str | None:
         """Base URL of the embedded relay with its real port; channels are one name below it."""
-        return self._url("relay")
+        return self.listeners.url("relay")
 
     @property
     def api_url(self) -> str | None:
-        return self._url("api")
+        return self.listeners.url("api")
 
     def boot(self, stage: str, incarnation: int, seat: int = 0) -> WorkerBoot:
         """What a worker of `stage` is told; `seat` is the set of counters that it uses."""
@@ -221,9 +196,11 @@ class Wiring:
             relay_url=self.relay_url,
             relay_token=self._api_relay_token if stage == "api" else self._relay_token(stage),
             api_url=self.api_url,
-            listen_fd=self.listeners[stage].fileno() if stage in self.listeners else None,
-            media_fds=tuple(listener.fileno() for listener in self.media_listeners) if stage == "relay" else (),
-            tls_fd=self.tls_listener.fileno() if self.tls_listener is not None and stage == "relay" else None,
+            listen_fd=self.listeners.services[stage].fileno() if stage in self.listeners.services else None,
+            media_fds=tuple(listener.fileno() for listener in self.listeners.media) if stage == "relay" else (),
+            tls_fd=self.listeners.relay_tls.fileno()
+            if self.listeners.relay_tls is not None and stage == "relay"
+            else None,
             relay=self.topology.relay if stage == "relay" else None,
             api=self.topology.api if stage == "api" else None,
             encoded=self.encoded if joined else None,
@@ -334,10 +311,7 @@ class Wiring:
         for seats in self.stats.values():
             for stats in seats:
                 stats.close()
-        for listener in [*self.listeners.values(), *self.media_listeners]:
-            listener.close()
-        if self.tls_listener is not None:
-            self.tls_listener.close()
+        self.listeners.close()
         for fd in self._fds:
             os.close(fd)
         if self.allocator is not None:
@@ -351,7 +325,7 @@ class Wiring:
         names = [name for name in topology.links if topology.carries_frames(name)]
         try:
             probe(device, route)
-            slabs = {name: slab_bytes(topology.links[name].slots, _format(topology, name).nbytes) for name in names}
+            slabs = {name: slab_bytes(topology.links[name].slots, link_format(topology, name).nbytes) for name in names}
             self.allocator = Allocator(device, route, slabs)
         except CudaUnavailable as problem:
             self.frames_on_host_because = str(problem)
@@ -423,73 +397,12 @@ class Wiring:
     def _make_link(self, name: str) -> FrameLink:
         link = self.topology.links[name]
         cuda = self.allocator.handles[name] if self.allocator else None
-        return FrameLink(name, link.slots, link.policy, _format(self.topology, name), cuda)
+        return FrameLink(name, link.slots, link.policy, link_format(self.topology, name), cuda)
 
     def _slab(self, name: str, nbytes: int) -> int:
         fd = create_slab(f"{self.topology.name}-{name}", nbytes)
         self._fds.append(fd)
         return fd
-
-    def _listen(self) -> Iterator[tuple[str, socket.socket]]:
-        """The launcher opens the listening sockets and lends them: a service that is restarted refuses nobody."""
-        for key in SERVICES:
-            service = getattr(self.topology, key)
-            if service is not None:
-                yield key, _listen(f"{key}.port", service.host, service.port)
-        if self.topology.relay is not None:
-            for number, port in enumerate(self.topology.relay.media_ports):
-                key = f"relay.media_ports.{number}"
-                yield key, _listen(key, self.topology.relay.host, port)
-            if (tls := self.topology.relay.tls) is not None:
-                yield "relay.tls.port", _listen("relay.tls.port", tls.host, tls.port)
-
-    def _url(self, service: str) -> str | None:
-        if service not in self.listeners:
-            return None
-        host, port = self.listeners[service].getsockname()[:2]
-        scheme = "https" if service == "api" and self.topology.api and self.topology.api.tls else "http"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _format(topology: Topology, link: str) -> FrameFormat:
-    """The largest picture that a link's slots hold."""
-    largest = topology.links[link].max_frame or topology.frame
-    return FrameFormat(largest.width, largest.height)
-
-
-_FIXED: dict[str, Callable[[Topology], object]] = {
-    "name": lambda topology: topology.name,
-    "frame": lambda topology: [_format(topology, name) for name in topology.links if topology.carries_frames(name)],
-    "device": lambda topology: topology.device,
-    "frame_memory": lambda topology: topology.frame_memory,
-    "links": lambda topology: topology.links,
-    "relay": lambda topology: topology.relay,
-    "api": lambda topology: topology.api,
-    "streams": lambda topology: topology.streams,
-    "log_level": lambda topology: topology.log_level,
-    "names, kinds, inputs and outputs of stages": lambda topology: {
-        name: (type(spec), getattr(spec, "input", None), getattr(spec, "output", None))
-        for name, spec in topology.stages.items()
-    },
-    "spares and while_away": lambda topology: [
-        (spec.spares, spec.while_away) for spec in topology.stages.values() if isinstance(spec, Inference)
-    ],
-}
-"""What the memory, the sockets and the launcher itself were made for."""
-
-
-def _unmanaged(spec: Stage) -> Stage:
-    """The part of a stage that its processes know of; the rest is the launcher's and takes effect at once."""
-    return msgspec.structs.replace(spec, restart=None, limits=None)
-
-
-def _listen(key: str, host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=1024, reuse_port=False)
-    except OSError as error:
-        raise PortInUse(
-            f"{key}: cannot listen on {host} port {port}: {error.strerror}; set {key} to a free port, or 0 for any"
-        ) from error
 
 
 def encode_boot(boot: WorkerBoot) -> int:

@@ -9,14 +9,16 @@ import pytest
 
 from pipeline.doorbell import BellListener
 from pipeline.encoded_link import NO_SEGMENT
+from pipeline.listeners import PortInUse
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
 from pipeline.memory.stage_stats import StageStats, Word
 from pipeline.messages import StreamBegin, StreamSpec, WorkerBoot
 from pipeline.run_dir import RunDir
+from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import load_topology
 from pipeline.topology_sections import Sink, Source
-from pipeline.wiring import NO_STREAM, NeedsNewStart, PortInUse, Wiring, encode_boot
+from pipeline.wiring import NO_STREAM, Wiring, encode_boot
 
 DEMO = Path(__file__).resolve().parents[1] / "configs/demo.yaml"
 SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
@@ -82,15 +84,15 @@ def test_services_come_before_the_stages(wiring):
 
 
 def test_a_free_port_is_found_and_named(wiring):
-    port = wiring.listeners["relay"].getsockname()[1]
+    port = wiring.listeners.services["relay"].getsockname()[1]
     assert wiring.relay_url == f"http://127.0.0.1:{port}"
-    assert wiring.api_url == f"http://127.0.0.1:{wiring.listeners['api'].getsockname()[1]}"
+    assert wiring.api_url == f"http://127.0.0.1:{wiring.listeners.services['api'].getsockname()[1]}"
 
 
 def test_without_services_there_are_no_addresses(held_dir):
     topology = load_topology(DEMO.with_name("file.yaml"), {"frame.width": 16, "frame.height": 16})
     wiring = Wiring(topology, held_dir)
-    assert (wiring.relay_url, wiring.api_url, wiring.listeners) == (None, None, {})
+    assert (wiring.relay_url, wiring.api_url, wiring.listeners.services) == (None, None, {})
     wiring.close()
 
 

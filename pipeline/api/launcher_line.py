@@ -27,6 +27,7 @@ class LauncherLine:
         nobody waiting for longer than one question takes."""
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(self._looks.ask(self._looks.client.status()))
+            self._look.add_done_callback(_retrieve)
         return await asyncio.shield(self._look)
 
     async def status(self) -> Status:
@@ -47,8 +48,16 @@ class LauncherLine:
         return self._looks.client.events()
 
     def close(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
         for line in (self._looks, self._prompt, self._changes, self._stops):
             line.client.close()
+
+
+def _retrieve(look: asyncio.Task[Status]) -> None:
+    """Whoever waited for it may be gone: then its failure is nobody's."""
+    if not look.cancelled():
+        look.exception()
 
 
 class _Line:

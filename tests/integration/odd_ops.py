@@ -27,6 +27,14 @@ def slow(image: torch.Tensor, seconds: float = 0.1) -> torch.Tensor:
     return image
 
 
+def stuck(image: torch.Tensor, seconds: float = 20.0) -> torch.Tensor:
+    """Says that it has a picture that is not black, and keeps it."""
+    if image.any():
+        print("has a picture", flush=True)
+        time.sleep(seconds)
+    return image
+
+
 def slow_to_leave(image: torch.Tensor) -> torch.Tensor:
     """A model whose process takes longer to exit than a heartbeat may be missing."""
     if next(_calls) == 1:

@@ -69,10 +69,8 @@ def test_a_stage_that_is_slow_to_leave_is_not_taken_for_dead(launch: Launch, sou
 
 
 def test_a_second_signal_does_not_wait(launch: Launch, source: Path) -> None:
-    slow = {"callable": "tests.integration.odd_ops:slow", "params": {"seconds": 20.0}}
-    pipeline = launch(source, stages__inference__processor=slow)
-    pipeline.wait_for("ready stage=inference")
-    pipeline.wait_for("first_segment")
+    pipeline = launch(source, stages__inference__processor={"callable": "tests.integration.odd_ops:stuck"})
+    pipeline.wait_for(r"stage=inference \| has a picture")
     pids = pipeline.pids()
 
     pipeline.signal(signal.SIGINT)

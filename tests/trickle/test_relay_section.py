@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.listeners import PortInUse
 from pipeline.run_dir import RunDir
 from pipeline.stage_process import StageProcess
 from pipeline.topology_file import TopologyFileError, load_topology
 from pipeline.topology_sections import Relay, RelayLimits
 from pipeline.trickle import SegmentRefused, TricklePublisher, TrickleSubscriber
 from pipeline.trickle.tls import client_context
-from pipeline.wiring import PortInUse, Wiring
+from pipeline.wiring import Wiring
 from pipeline.worker import EXIT_REFUSED
 from tests.trickle.certificates import make_identity
 from tests.trickle.wire import connect, url
@@ -54,7 +55,7 @@ def relay_process(wiring: Wiring) -> Iterator[StageProcess]:
 
 
 def ports_of(wiring: Wiring) -> list[int]:
-    return [listener.getsockname()[1] for listener in (wiring.listeners["relay"], *wiring.media_listeners)]
+    return [listener.getsockname()[1] for listener in (wiring.listeners.services["relay"], *wiring.listeners.media)]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ async def test_the_relays_process_serves_the_same_channels_over_tls(held_dir: Ru
     made = make_identity(tmp_path, "relay")
     tls = {"certificate": made.certificate, "key": made.key, "port": 0}
     with wired(held_dir, tls=tls, media_ports=[0]) as wiring, relay_process(wiring):
-        encrypted = wiring.tls_listener.getsockname()[1]
+        encrypted = wiring.listeners.relay_tls.getsockname()[1]
         plain, _ = ports_of(wiring)
         target = url(encrypted).replace("http:", "https:")
         trusting = client_context(made.certificate, None, None)
