@@ -83,7 +83,7 @@ def test_sound_finds_its_way_again_when_inference_or_egress_dies(
     assert pipeline.summary().frames.balanced
     report = verify_recording(tmp_path / "seen.mp4", FPS)
     assert len(report.audio_offsets_ms) >= 3
-    assert report.max_audio_offset_ms < 5
+    assert report.max_audio_offset_ms < 20
 
 
 def test_text_is_an_event_and_a_line_in_its_channel(launch: Launch, source: Path, tmp_path: Path) -> None:
