@@ -36,7 +36,8 @@ from pipeline.worker import EXIT_REFUSED
 STAND_IN = "passthrough"
 """The worker that passes frames through while inference is away."""
 
-LAST_WORDS_MS = 50
+LAST_WORDS_SECONDS = 0.25
+"""How long the last words of a process that left well may still be on their way."""
 
 UNASKED = 0
 """The number of an Update that nobody waits for: a process catches up with the others."""
@@ -129,9 +130,8 @@ class Keeper:
             for life in list(stage.lives):
                 if life.process.pidfd in dead:
                     hear()
-                    if not life.finished and life.process.left_well():
-                        self._switchboard.socket.poll(LAST_WORDS_MS)  # They may still be on their way.
-                        hear()
+                    if life.process.left_well():
+                        self._await_last_words(life, hear)
                     if life in stage.lives:
                         self._bury(stage, life)
 
@@ -339,6 +339,13 @@ class Keeper:
             self._give_up(stage, f"died while draining: {how}", life)
         else:
             self._schedule_restart(stage, how, life)
+
+    def _await_last_words(self, life: Life, hear: Callable[[], None]) -> None:
+        """Others talk at the same time, above all at the end of a stream."""
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        while not life.finished and (seconds := deadline - time.monotonic()) > 0:
+            self._switchboard.socket.poll(max(1, int(seconds * 1000)))
+            hear()
 
     def _finish(self, stage: SupervisedStage, code: int) -> None:
         """The stage has handed on everything it had; those that waited to take over are not needed any more."""
