@@ -11,6 +11,8 @@ import zmq.asyncio
 
 from pipeline.messages import (
     Answer,
+    Pause,
+    PauseRequest,
     RestartRequest,
     Status,
     StatusRequest,
@@ -134,6 +136,10 @@ class ControlClient:
     async def stop_stream(self, stream: str) -> Answer:
         """See StreamStopRequest."""
         return msgspec.msgpack.decode(await self._ask(StreamStopRequest(stream), STOP_SECONDS), type=Answer)
+
+    async def pause(self, stream: str, pause: Pause | None) -> Answer:
+        """See PauseRequest."""
+        return msgspec.msgpack.decode(await self._ask(PauseRequest(stream, pause)), type=Answer)
 
     async def events(self) -> AsyncGenerator[SupervisionEvent, None]:
         """Every supervision event from now on."""

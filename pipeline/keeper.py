@@ -22,6 +22,7 @@ from pipeline.messages import (
     PeerRestarted,
     Ready,
     Refused,
+    SetPause,
     StreamHandedOn,
     ToWorker,
     Update,
@@ -268,10 +269,12 @@ class Keeper:
             self._schedule_restart(stage, f"cannot be started: {error.strerror}")
 
     def _bring_up_to_date(self, stage: SupervisedStage, life: Life) -> None:
-        """While it loaded, the parameters may have changed, and another stream may have begun."""
+        """While it loaded, the parameters may have changed, and another stream may have begun, or been paused."""
         begin = self._wiring.stream_begin
         if life.process.boot.epoch != begin.epoch:
             self._switchboard.send(life.process.boot.identity, begin)
+        if life.process.boot.pause != self._wiring.pause:
+            self._switchboard.send(life.process.boot.identity, SetPause(self._wiring.pause))
         spec = self._wiring.topology.stages[stage.name]
         if not life.stands_in and life.process.boot.spec != spec and isinstance(spec, Inference):
             self._switchboard.send(life.process.boot.identity, Update(UNASKED, spec.processor.params))

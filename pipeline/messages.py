@@ -70,6 +70,12 @@ class EncodedBoot(msgspec.Struct, frozen=True):
     buffer_bytes: int
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Frames are not processed for now. `show` is what viewers see: the frame before, or the input as it is."""
+
+    show: Literal["last_frame", "input"] = "last_frame"
+
+
 class WorkerBoot(msgspec.Struct, frozen=True):
     """All that a worker is told. It comes in a memfd whose number is on the command line."""
 
@@ -114,6 +120,8 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     on_request: bool = False
     """Whether other streams come after this one: then inference waits for the next. `stream` is empty, and `epoch` -1,
     before the first."""
+    pause: Pause | None = None
+    """The stream is paused: inference leaves the processor alone."""
     source_timeout: float | None = None
     """Seconds without a byte from the source after which the stream is at its end; None: it is waited for."""
 
@@ -309,6 +317,15 @@ class StreamStopRequest(msgspec.Struct, frozen=True, tag="stream_stop"):
     stream: str
 
 
+class PauseRequest(msgspec.Struct, frozen=True, tag="pause_request"):
+    """Leave the processor alone until `pause` is None; frames, sound and counts go on. `stream` is the id of the stream
+    on request that is meant; empty: the one that runs. Answered with Answer, at once; `code` is unknown when there is
+    no such stream."""
+
+    stream: str
+    pause: Pause | None
+
+
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
     """From now on, send every SupervisionEvent."""
 
@@ -333,6 +350,12 @@ class StreamBegin(msgspec.Struct, frozen=True, tag="stream_begin"):
 
     stream: str
     epoch: int
+
+
+class SetPause(msgspec.Struct, frozen=True, tag="set_pause"):
+    """To inference: frames are not processed from the next one on; None: they are again."""
+
+    pause: Pause | None
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):
@@ -476,7 +499,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     """Everything that the launcher knows. `repeated` are pictures that egress showed again because no new one came,
-    `added` those that the processor made besides the frames' own.
+    `added` those that the processor made besides the frames' own. `paused`: frames are not processed, on request.
     `progress` is that of a file; None with a live source."""
 
     pipeline: str
@@ -493,6 +516,7 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     added: int = 0
     streams: list[StreamStatus] = []
     """Those on request: the running ones, and the last that ended."""
+    paused: bool = False
 
     @property
     def healthy(self) -> bool:
@@ -512,7 +536,8 @@ ToLauncher = (
     | UpdateRequest
     | StreamStartRequest
     | StreamStopRequest
+    | PauseRequest
     | Subscribe
 )
-ToWorker = Drain | Abandon | Activate | StreamBegin | Update | PeerRestarted
+ToWorker = Drain | Abandon | Activate | StreamBegin | SetPause | Update | PeerRestarted
 FromLauncher = ToWorker | Answer | SupervisionEvent | Status

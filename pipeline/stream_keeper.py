@@ -19,6 +19,7 @@ from pipeline.messages import (
     StreamStatus,
     StreamStopRequest,
 )
+from pipeline.pausing import Pausing
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.running_stream import RunningStream
 from pipeline.stream_requests import problem_of
@@ -47,12 +48,14 @@ class StreamKeeper:
         keeper: Keeper,
         switchboard: Switchboard,
         changes: ProcessorChanges,
+        pausing: Pausing,
         announce: Announce,
     ) -> None:
         self._wiring = wiring
         self._keeper = keeper
         self._switchboard = switchboard
         self._changes = changes
+        self._pausing = pausing
         self._announce = announce
         (self._ingress,) = keeper.of_kind(Ingress)
         (self._decode,) = keeper.of_kind(Decode)
@@ -75,6 +78,14 @@ class StreamKeeper:
         """Until `go_on` should be called again, whatever happens; infinite when there is nothing to see."""
         hurried = self._stream is not None and self._stream.stopping_since is not None and self._egress.over
         return HURRIED_SECONDS if hurried else float("inf")
+
+    @property
+    def running(self) -> str | None:
+        """The id of the stream that runs, or is being started; empty where the topology says which it is."""
+        if not self.on_request:
+            return ""
+        stream = self._stream
+        return stream.spec.stream if stream is not None and stream.stopping_since is None else None
 
     def statuses(self, now: FrameCount) -> list[StreamStatus]:
         """The running stream, then those that are over, newest first. `now` is the pipeline's count."""
@@ -286,6 +297,7 @@ class StreamKeeper:
         self._stream = None
         self._ended.appendleft(status)
         self._restore_params()
+        self._pausing.end()
         self._tell(
             "error" if stream.outcome == "FAILED" else "info",
             stream,

@@ -22,6 +22,7 @@ from pipeline.messages import (
     Event,
     Finished,
     FrameCount,
+    PauseRequest,
     Progress,
     Ready,
     Refused,
@@ -37,6 +38,7 @@ from pipeline.messages import (
     Updated,
     UpdateRequest,
 )
+from pipeline.pausing import Pausing
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
@@ -86,7 +88,10 @@ class Supervisor:
         self._keeper = Keeper(wiring, self._switchboard, self._poller, self._announce, display.output)
         self._stages = self._keeper.stages
         self._changes = ProcessorChanges(wiring, self._keeper, self._switchboard, self._announce)
-        self._streams = StreamKeeper(wiring, self._keeper, self._switchboard, self._changes, self._announce)
+        self._pausing = Pausing(wiring, self._keeper, self._announce)
+        self._streams = StreamKeeper(
+            wiring, self._keeper, self._switchboard, self._changes, self._pausing, self._announce
+        )
 
     def run(self) -> None:
         become_reaper()
@@ -141,6 +146,7 @@ class Supervisor:
             progress=self._progress(egress),
             added=self._wiring.pictures_added(),
             streams=streams,
+            paused=self._wiring.pause is not None,
         )
 
     def _fps(self, egress: SupervisedStage, frames: FrameCount, streams: list[StreamStatus]) -> float:
@@ -276,6 +282,8 @@ class Supervisor:
                 self._changes.heard(message)
             case Event():
                 self._announce(message.level, message.stage, message.name, **message.fields)
+            case PauseRequest():
+                self._switchboard.send(sender, self._pausing.answer(message, self._streams.running))
             case StreamStartRequest():
                 self._streams.start(sender, message)
             case StreamStopRequest():

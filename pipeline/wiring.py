@@ -23,6 +23,7 @@ from pipeline.messages import (
     FrameCount,
     LinkBoot,
     LinkStatus,
+    Pause,
     StreamBegin,
     StreamSpec,
     WorkerBoot,
@@ -57,6 +58,8 @@ class Wiring:
         self.epoch = NO_STREAM if topology.streams.on_request else 0
         """Number of the stream that runs, or ran last."""
         self._stream: StreamSpec | None = None  # as somebody asked for it
+        self.pause: Pause | None = None
+        """Whether inference leaves the processor alone, and what is shown meanwhile."""
         self._fit = topology.frame.fit  # that of the stream's frames
         self._run_dir = run_dir
         self._fds: list[int] = []
@@ -212,6 +215,7 @@ class Wiring:
             live=self._is_live,
             excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
             on_request=on_request,
+            pause=self.pause if isinstance(spec, Inference) else None,
             source_timeout=self.topology.streams.source_timeout if on_request else None,
         )
 

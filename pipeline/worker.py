@@ -32,6 +32,7 @@ from pipeline.messages import (
     PeerRestarted,
     Ready,
     Refused,
+    SetPause,
     StreamBegin,
     StreamHandedOn,
     ToLauncher,
@@ -79,6 +80,8 @@ class Worker:
         self.stream, self.epoch = boot.stream, boot.epoch
         """The stream being worked on, and its number."""
         self._newest: StreamBegin | None = None  # stream that was told of
+        self.pause = boot.pause
+        """The processor is to be left alone while this is there."""
         self.farewell = ""
         """Why this process comes to its end by itself, for the launcher to say."""
         self.abandoned = False
@@ -242,6 +245,8 @@ class Worker:
         elif isinstance(order, StreamBegin):
             self._newest = order
             os.eventfd_write(self.wake_fd, 1)
+        elif isinstance(order, SetPause):
+            self.pause = order.pause
         elif isinstance(order, Drain):
             self.drain()
         elif isinstance(order, Abandon):

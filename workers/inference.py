@@ -127,6 +127,7 @@ class Inference:
             self._write_text,
             worker.error,
             worker.wake,
+            lambda: worker.pause is not None,
             passes_through=passes_through,
         )
 

@@ -72,6 +72,7 @@ class StreamState(msgspec.Struct, frozen=True):
     client_active: bool
     client_running: bool
     processing_active: bool
+    paused: bool
     stream_count: int
     message: str
     fps: dict[str, float]

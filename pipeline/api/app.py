@@ -22,6 +22,7 @@ from pipeline.api.problems import ApiError, problems_as_json
 from pipeline.api.redact import redacted_status
 from pipeline.api.requests import (
     SetPrompt,
+    StreamPause,
     StreamStart,
     StreamStop,
     Warmup,
@@ -33,7 +34,7 @@ from pipeline.api.route import Route
 from pipeline.api.stream_session import Channels
 from pipeline.api.stream_watch import StreamWatch
 from pipeline.control import LauncherSilent
-from pipeline.messages import Status
+from pipeline.messages import Pause, Status
 from pipeline.topology_sections import Api as Section
 
 SHUTDOWN_SECONDS = 1.0
@@ -91,6 +92,8 @@ class Api:
         done = answers.Done
         start = Route("POST", "/stream/start", self.start, "Start a stream", done, StreamStart, refusals=(409, 503))
         stop = Route("POST", "/stream/stop", self.stop, "Stop a stream", done, StreamStop, refusals=(404, 503))
+        pause = Route("POST", "/stream/pause", self.pause, "Pause a stream", done, StreamPause, refusals=(404, 503))
+        resume = Route("POST", "/stream/resume", self.resume, "Let it go on", done, StreamStop, refusals=(404, 503))
         params = Route("POST", "/stream/params", self.params, "Change parameters", done, refusals=(404, 422, 503))
         prompt = Route("POST", "/api/set_prompt", self.set_prompt, "Change the workflow", done, SetPrompt)
         prompt = msgspec.structs.replace(prompt, refusals=(422, 503))
@@ -105,6 +108,10 @@ class Api:
             start.also("/live-video-to-video"),
             stop,
             stop.also("/stream/{stream_id}/stop"),
+            pause,
+            pause.also("/stream/{stream_id}/pause"),
+            resume,
+            resume.also("/stream/{stream_id}/resume"),
             params,
             params.also("/stream/{stream_id}/params"),
             prompt,
@@ -137,6 +144,18 @@ class Api:
         done = await streams.stop_stream(self._line, name)
         self.watch.look()
         return _json(done)
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """The processor rests; frames, sound and counts go on."""
+        asked = convert(await read_object(request), StreamPause)
+        return await self._pause(request, asked, Pause(asked.show))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        return await self._pause(request, convert(await read_object(request), StreamStop), None)
+
+    async def _pause(self, request: web.Request, asked: StreamPause | StreamStop, pause: Pause | None) -> web.Response:
+        name = request.match_info.get("stream_id") or streams.name_of(asked)
+        return _json(await streams.pause_stream(self._line, name, pause))
 
     async def params(self, request: web.Request) -> web.Response:
         """With the id of a stream, which has to be under way; without one, of whatever runs."""

@@ -65,6 +65,12 @@ def params_updated(params: Fields) -> Fields:
     return {"type": "params_updated", "params": params if length <= MAX_PARAMS_BYTES else {"bytes": length}}
 
 
+def paused(event: SupervisionEvent) -> Fields:
+    """The stream is paused, or goes on."""
+    show = {"show": event.fields["show"]} if "show" in event.fields else {}
+    return {"type": event.name, "timestamp": int(1000 * event.time)} | show
+
+
 def error(message: str) -> Fields:
     return {"type": "error", "message": redacted(message), "time": time.time()}
 

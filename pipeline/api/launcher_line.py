@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pipeline.api.problems import not_now
 from pipeline.control import ControlClient
-from pipeline.messages import Answer, Status, StreamSpec, SupervisionEvent
+from pipeline.messages import Answer, Pause, Status, StreamSpec, SupervisionEvent
 
 MAX_WAITING = 16
 """Questions on one line, the one that is being answered included; one more is turned away."""
@@ -39,6 +39,9 @@ class LauncherLine:
 
     async def stop_stream(self, stream: str) -> Answer:
         return await self._stops.ask(self._stops.client.stop_stream(stream))
+
+    async def pause(self, stream: str, pause: Pause | None) -> Answer:
+        return await self._prompt.ask(self._prompt.client.pause(stream, pause))
 
     async def update(self, stage: str, params: dict[str, Any]) -> Answer:
         return await self._changes.ask(self._changes.client.update(stage, params))

@@ -3,7 +3,7 @@ and else ignored: gateways send more than any one of their workers understands."
 
 import asyncio
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -49,6 +49,15 @@ class StreamStart(msgspec.Struct, frozen=True):
 class StreamStop(msgspec.Struct, frozen=True):
     """Which stream, by its id or what a gateway calls it; by default the only one that runs."""
 
+    stream_id: Label | None = None
+    gateway_request_id: Label | None = None
+    manifest_id: Label | None = None
+
+
+class StreamPause(msgspec.Struct, frozen=True):
+    """Which stream, as in StreamStop, and what its viewers see meanwhile: the frame before, or the input as it is."""
+
+    show: Literal["last_frame", "input"] = "last_frame"
     stream_id: Label | None = None
     gateway_request_id: Label | None = None
     manifest_id: Label | None = None

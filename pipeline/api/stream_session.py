@@ -24,6 +24,8 @@ SAME_SECONDS = 1.0
 MAX_KINDS = 256
 """Of events whose time is remembered."""
 
+PAUSES = frozenset({"stream_paused", "stream_resumed"})
+
 MAX_EARLY = 64
 """Events that wait for their channel to be opened."""
 
@@ -113,6 +115,8 @@ class StreamSession:
         if stage is not None and event.stage in self._dead and event.name == _back(stage):
             self._dead.discard(event.stage)
             self._tell(events.restarted(event, stage))
+        elif event.name in PAUSES:
+            self._tell(events.paused(event))
         elif event.level != "info" and self._is_news(event, now):
             self._tell(events.of_stage(event))
 

@@ -21,9 +21,9 @@ from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.params import sort_params
 from pipeline.api.problems import ApiError, not_now
 from pipeline.api.redact import URL_FIELDS
-from pipeline.api.requests import StreamStart, StreamStop, unknown_fields
+from pipeline.api.requests import StreamPause, StreamStart, StreamStop, unknown_fields
 from pipeline.api.urls import UrlRefused, UrlRules
-from pipeline.messages import Answer, Status, StreamSpec, StreamStatus
+from pipeline.messages import Answer, Pause, Status, StreamSpec, StreamStatus
 
 NO_STREAM = "No active stream"
 """pytrickle's words: its clients look for them."""
@@ -67,8 +67,23 @@ async def stop_stream(line: LauncherLine, name: str) -> Done:
     return Done("success", "Stream stopped successfully", spec.labels.get(GATEWAY_ID, ""), spec.stream)
 
 
-def name_of(asked: StreamStop) -> str:
-    """What the stream is called that is to be stopped; empty: not said."""
+async def pause_stream(line: LauncherLine, name: str, pause: Pause | None) -> Done:
+    """Pause the stream that is called so, or have it go on with None; empty: the one that runs. Raises ApiError and
+    LauncherSilent."""
+    status = await line.status()
+    if not name and has_stream(status) and not under_way(status):
+        spec = StreamSpec("", "", "")  # That of the topology.
+    else:
+        spec = find(status, name, "pause" if pause else "resume").spec
+    answer = await line.pause(spec.stream, pause)
+    if not answer.ok:
+        raise _refusal(answer)
+    message = "Stream paused successfully" if pause else "Stream resumed successfully"
+    return Done("success", message, spec.labels.get(GATEWAY_ID, ""), spec.stream)
+
+
+def name_of(asked: StreamStop | StreamPause) -> str:
+    """What the stream is called that is meant; empty: not said."""
     return asked.stream_id or asked.gateway_request_id or asked.manifest_id or ""
 
 
@@ -112,7 +127,8 @@ def state_of(status: Status, name: str = "") -> StreamState:
         active_streams=active,
         client_active=bool(active),
         client_running=bool(active) and ready,
-        processing_active=bool(active) and ready,
+        processing_active=bool(active) and ready and not status.paused,
+        paused=status.paused,
         stream_count=active,
         message=f"{active} running" if active else NO_STREAM,
         fps=_fps(status),

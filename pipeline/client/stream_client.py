@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from os import PathLike, fspath
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from pipeline.client.capture import captured
@@ -155,6 +155,14 @@ class ComfyStreamTrickleClient:
         answer = await self._rest.call("POST", self._stream_path("stop"), {}, timeout_s=self._start_timeout_s)
         self.stream_id = None
         return answer
+
+    async def pause_stream(self, *, show: Literal["last_frame", "input"] = "last_frame") -> dict[str, Any]:
+        """Leave the processor alone; viewers go on to see the frame before, or the input as it is."""
+        return await self._rest.call("POST", self._stream_path("pause"), {"show": show}, timeout_s=self._timeout_s)
+
+    async def resume_stream(self) -> dict[str, Any]:
+        """Process frames again."""
+        return await self._rest.call("POST", self._stream_path("resume"), {}, timeout_s=self._timeout_s)
 
     async def streams(self) -> dict[str, Any]:
         """Every stream of the node."""

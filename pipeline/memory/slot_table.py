@@ -57,6 +57,7 @@ class Outcome(IntEnum):
     RETRY = 8
     WITHHELD = 9
     ADDED = 10
+    PAUSED = 11
 
     @property
     def is_drop(self) -> bool:

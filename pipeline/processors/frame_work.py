@@ -16,6 +16,7 @@ from pipeline.link import BlockReader, LatestReader, LinkWriter
 from pipeline.media.access_unit import CLOCK_HZ
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
+from pipeline.messages import Pause
 from pipeline.processors.frame_tensors import FrameTensors
 from pipeline.processors.guard import Guard
 from pipeline.processors.protocol import Answer, Concurrent, FrameIdentity, Processor, Result
@@ -68,6 +69,9 @@ class FrameWork:
     def serve(self, slot: Slot) -> None:
         """Process the frame, or begin to. Raises ProcessorGivenUp, and WorkerAbandoned."""
         self._stats.add(Word.UNITS_IN)
+        if (pause := self._worker.pause) is not None:
+            self._pass_by(slot, pause)
+            return
         self._stats.busy()
         identity = FrameIdentity(self._worker.stream, slot.epoch, slot.seq, slot.pts)
         image = self._incoming.load(slot)
@@ -98,7 +102,9 @@ class FrameWork:
     def _settle(self, slot: Slot, image: torch.Tensor, identity: FrameIdentity, result: Result | None) -> None:
         self._stats.idle()
         if result is None:
-            self._stand_in(slot, image)
+            # The processor may have written into the picture.
+            image = self._incoming.reload(slot, image) if self._passes_through else None
+            self._stand_in(slot, image, Outcome.PROCESSOR_ERROR)
         else:
             for text in result.texts:
                 self._write_text(identity.pts, text, seq=identity.seq)
@@ -109,14 +115,20 @@ class FrameWork:
                 self._stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
         self._last_pts = identity.pts
 
-    def _stand_in(self, slot: Slot, image: torch.Tensor) -> None:
-        """The frame could not be processed: what viewers see in its place is counted as that, and not as delivered."""
-        if self._passes_through:
-            image = self._incoming.reload(slot, image)
-            target = self._acquire(slot, slot.pts, image.shape[2], image.shape[1], Outcome.PROCESSOR_ERROR)
+    def _pass_by(self, slot: Slot, pause: Pause) -> None:
+        """The processor is left alone; its sense of time too: nothing is shown between this frame and the next."""
+        self.settle_all()
+        self._stand_in(slot, self._incoming.load(slot) if pause.show == "input" else None, Outcome.PAUSED)
+        self._last_pts = None
+
+    def _stand_in(self, slot: Slot, image: torch.Tensor | None, verdict: Outcome) -> None:
+        """The frame was not processed: what viewers see in its place, this picture or else the one before, is counted
+        as that, and not as delivered."""
+        if image is not None:
+            target = self._acquire(slot, slot.pts, image.shape[2], image.shape[1], verdict)
             self._outgoing.store(image, target)
         else:
-            target = self._acquire(slot, slot.pts, 0, 0, Outcome.PROCESSOR_ERROR)  # The one before is shown again.
+            target = self._acquire(slot, slot.pts, 0, 0, verdict)
         self._publish(slot, target)
 
     def _hand_on(self, slot: Slot, image: torch.Tensor, before: tuple[torch.Tensor, ...]) -> None:

@@ -27,12 +27,13 @@ class SoundWork:
         write_text: Callable[[int, str], None],
         report: Callable[..., None],
         wake: Callable[[], None],
+        is_paused: Callable[[], bool],
         *,
         passes_through: bool,
     ) -> None:
         """`write_text` takes the time, in 1/90000 s, and a line. `wake` is called, in another thread, when something
         has come: then `serve` is to be called. A piece on which the processor fails `passes_through`, or is left out,
-        and `report` is told."""
+        and `report` is told. While it `is_paused` the sound goes on as it came."""
         self.dropped = 0
         """Pieces that nobody had time for."""
         self.errors = 0
@@ -41,6 +42,7 @@ class SoundWork:
         self._write_text = write_text
         self._report = report
         self._wake = wake
+        self._is_paused = is_paused
         self._passes_through = passes_through
         self._reported = 0.0
         self._open = False
@@ -85,6 +87,9 @@ class SoundWork:
         self._open = not isinstance(message, AudioEnd)
         if isinstance(message, AudioSamples):
             pcm = pcm_of(message)
+            if self._is_paused():
+                self._writer.write_samples(pcm)
+                return
             instead = Heard((pcm,)) if self._passes_through else Heard()
             self._hand_on(self._guarded(lambda: self._processor.hear(pcm), instead), pcm.pts)
 

@@ -11,6 +11,8 @@ import msgspec
 from pipeline.messages import (
     Answer,
     FrameCount,
+    Pause,
+    PauseRequest,
     StageStatus,
     Status,
     StatusRequest,
@@ -39,6 +41,7 @@ class SmallLauncher:
         self.inference = "READY"
         self.restarts = 0
         self.updates: list[tuple[str, dict[str, Any]]] = []
+        self.pause: Pause | None = None
         self.held: list[bytes] | None = None  # who waits for an update while it is a list
         self.streams: list[StreamStatus] = []
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -97,6 +100,7 @@ class SmallLauncher:
             fps=0.0,
             end_to_end_ms=(None, None),
             streams=self.streams,
+            paused=self.pause is not None,
         )
 
     def _stage(self, name: str, idle: bool) -> StageStatus:
@@ -139,6 +143,9 @@ class SmallLauncher:
                 self._switchboard.send(sender, self._start(spec))
             case StreamStopRequest(stream=stream):
                 self._switchboard.send(sender, self._stop(stream))
+            case PauseRequest(stream=stream, pause=pause):
+                self.pause = pause
+                self._switchboard.send(sender, Answer(True, f"{stream} is so"))
             case UpdateRequest():
                 self._update(sender, message)
             case BadMessage(problem=problem):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.messages import StreamStatus
+from pipeline.messages import Pause, StreamStatus
 from tests.api.conftest import Service, StartService
 
 URLS = {"subscribe_url": "http://127.0.0.1:5678/input", "publish_url": "http://127.0.0.1:5678/output"}
@@ -43,6 +43,30 @@ async def test_what_pytrickles_clients_send_starts_a_stream(service: Service) ->
     assert (spec.control_url, spec.events_url) == (body["control_url"], body["events_url"])
     assert (spec.width, spec.height, spec.params) == (512, 512, {"intensity": 0.8})
     assert spec.labels == {"gateway_request_id": "test-123"}
+
+
+async def test_a_stream_is_paused_and_goes_on(service: Service) -> None:
+    assert (await service.post("/stream/pause", {}))[0] == 400, "there is none"
+    await service.post("/stream/start", URLS | {"stream_id": "a", "gateway_request_id": "g"})
+
+    status, answer = await service.post("/stream/g/pause", {"show": "input"})
+    assert (status, answer["message"], answer["stream_id"]) == (200, "Stream paused successfully", "a")
+    assert service.launcher.pause == Pause("input")
+    state = (await service.get("/stream/status"))[1]
+    assert (state["paused"], state["processing_active"]) == (True, False)
+
+    assert (await service.post("/stream/resume", {"stream_id": "a"}))[0] == 200
+    assert service.launcher.pause is None
+    assert (await service.get("/stream/status"))[1]["paused"] is False
+
+
+async def test_what_cannot_be_paused_is_said(service: Service) -> None:
+    await service.post("/stream/start", URLS | {"stream_id": "a"})
+
+    assert (await service.post("/stream/b/pause", {}))[0] == 404
+    status, answer = await service.post("/stream/pause", {"show": "nothing"})
+    assert (status, answer["path"]) == (400, "show")
+    assert service.launcher.pause is None
 
 
 async def test_what_livepeers_orchestrator_sends_starts_a_stream(service: Service) -> None:

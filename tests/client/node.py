@@ -36,6 +36,8 @@ class Node:
                 web.post("/stream/{id}/stop", self._stop),
                 web.post("/stream/params", self._update),
                 web.post("/stream/{id}/params", self._update),
+                web.post("/stream/{id}/pause", self._update),
+                web.post("/stream/{id}/resume", self._update),
                 web.post("/api/prompts/update", self._update),
                 web.post("/api/set_prompt", self._update),
                 web.get("/elsewhere", self._moved),

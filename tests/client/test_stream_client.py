@@ -74,6 +74,10 @@ async def test_what_follows_a_start_is_about_that_stream(node: Node) -> None:
     assert (await client.get_status())["current_stream"]["stream_id"] == "a/b c"
     await client.update_params({"strength": 3})
     assert node.last == ("POST", "/stream/a/b c/params", {"strength": 3})
+    await client.pause_stream(show="input")
+    assert node.last == ("POST", "/stream/a/b c/pause", {"show": "input"})
+    await client.resume_stream()
+    assert node.last == ("POST", "/stream/a/b c/resume", {})
     await client.stop_stream()
     assert node.running is None
     assert client.stream_id is None

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import yaml
 
 from pipeline.trickle.publisher import TricklePublisher
 from tests.integration.camera import Camera
-from tests.integration.running import ROOT, RunningPipeline
+from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline
 from tests.orchestrator import Orchestrator
 
 CHANNELS = ("events", "control", "data")
@@ -65,6 +66,17 @@ class Service:
 
     def wait_for_text(self, text: str) -> None:
         self.pipeline.wait_for(rf'text stage=inference .*text="{text}"')
+
+    def spoken(self) -> int:
+        """Lines that the processor has written."""
+        return sum("text stage=inference" in line for line in self.pipeline.lines)
+
+    def wait_for_dropped(self, reason: str, count: int) -> None:
+        """Nobody tells of what is only in a counter, and the service answers so many questions a second."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.ask("GET", "/stream/status")[1]["current_stream"]["frames"]["dropped"].get(reason, 0) < count:
+            assert time.monotonic() < deadline, self.pipeline.log
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -114,6 +126,17 @@ def test_a_stream_is_started_steered_and_stopped_and_its_channels_tell_of_it(
         code, refusal = service.ask("POST", "/stream/a/params", {"wort": 1})
         assert (code, refusal["status"]) == (422, "error")
         assert "parameters that it takes" in refusal["error"]
+
+        assert service.ask("POST", "/stream/a/pause", {"show": "input"})[0] == 200
+        assert service.ask("GET", "/stream/status")[1]["paused"] is True
+        os.kill(service.pipeline.pid_of("inference"), signal.SIGKILL)
+        service.pipeline.wait_for("active stage=inference", 2)
+        spoken = service.spoken()
+        service.wait_for_dropped("paused", 30)
+        assert service.spoken() == spoken, "the process that is new is not to work either"
+        assert service.ask("POST", "/stream/a/resume")[0] == 200
+        service.pipeline.wait_for("text stage=inference", spoken + 1)
+
         assert service.ask("POST", "/stream/params", {"width": 128, "height": 128})[0] == 200
         code, refusal = service.ask("POST", "/stream/params", {"width": 512, "height": 512})
         assert (code, "does not fit in the slots" in refusal["error"]) == (422, True)
@@ -132,6 +155,7 @@ def test_a_stream_is_started_steered_and_stopped_and_its_channels_tell_of_it(
     assert (first, last) == ("stream_started", "stream_stopped")
     assert {"runner_receive_first_ingest_segment", "runner_send_first_processed_segment", "status"} <= set(kinds)
     assert kinds.count("params_updated") == 3
+    assert (kinds.count("stream_paused"), kinds.count("stream_resumed")) == (1, 1)
     assert all(event["gateway_request_id"] == "gateway-a" for event in told)
     assert json.loads(lines().splitlines()[0])["text"].startswith("a 0 ")
 
