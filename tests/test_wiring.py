@@ -170,7 +170,9 @@ def test_what_a_worker_is_told_comes_through_its_descriptor(wiring, stage):
 
 @pytest.fixture
 def on_request(held_dir):
-    topology = load_topology(DEMO.with_name("api.yaml"), SMALL | {"relay.publish_tokens": ["${OURS}"]})
+    topology = load_topology(
+        DEMO.with_name("api.yaml"), SMALL | {"relay.media_ports": [], "relay.publish_tokens": ["${OURS}"]}
+    )
     wiring = Wiring(topology, held_dir)
     yield wiring
     wiring.close()

@@ -24,7 +24,13 @@ def ports() -> tuple[int, int]:
 
 def run(name: str, ports: tuple[int, int], *options: str) -> subprocess.CompletedProcess[str]:
     relay, api = ports
-    overrides = (f"name={name}", f"relay.port={relay}", f"api.port={api}", "frame={width: 256, height: 256}")
+    overrides = (
+        f"name={name}",
+        f"relay.port={relay}",
+        "relay.media_ports=[]",
+        f"api.port={api}",
+        "frame={width: 256, height: 256}",
+    )
     return subprocess.run(
         [sys.executable, SCRIPT, *(part for each in overrides for part in ("--set", each)), *options],
         cwd="/",
