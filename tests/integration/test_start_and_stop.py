@@ -59,7 +59,7 @@ def test_a_signal_drains_the_stream_and_leaves_nothing(
 def test_a_stage_that_is_slow_to_leave_is_not_taken_for_dead(launch: Launch, source: Path) -> None:
     pipeline = launch(
         source,
-        limits={"heartbeat": 1.0},
+        stages__inference__limits={"heartbeat": 1.0},
         stages__inference__processor={"callable": "tests.integration.odd_ops:slow_to_leave"},
     )
 
