@@ -7,6 +7,7 @@ import ssl
 
 import msgspec
 
+from pipeline.addresses import JudgeAddress, judge_address
 from pipeline.messages import WorkerBoot
 from pipeline.topology import channel_user, is_on_relay
 from pipeline.trickle.bearer import TokenMissing, reveal
@@ -17,12 +18,14 @@ from pipeline.worker import WorkerRefused
 
 class ChannelAddress(msgspec.Struct, frozen=True):
     """Where a channel is, and what opens it. `ssl_context` None: the system's authorities are trusted. `token_key` is
-    the topology's key that the token comes from, for messages."""
+    the topology's key that the token comes from, for messages. `judge` says which addresses the URL may not lead to;
+    None: whoever wrote it may name any."""
 
     url: str
     token: str | None = None
     ssl_context: ssl.SSLContext | None = None
     token_key: str = "token"
+    judge: JudgeAddress | None = None
 
     def __repr__(self) -> str:
         """Without the token: it must not get into a log."""
@@ -46,7 +49,8 @@ def channel_address(channel: str, boot: WorkerBoot) -> ChannelAddress:
         context = client_context(user.tls.ca, user.tls.certificate, user.tls.key) if user.tls else None
     except TlsFileError as error:
         raise WorkerRefused(f"{path}.tls.{error.role}: {error}") from error
-    return ChannelAddress(channel, _reveal(user.token, f"{path}.token"), context, f"{path}.token")
+    judge = None if boot.allow_private is None else judge_address(private=boot.allow_private)
+    return ChannelAddress(channel, _reveal(user.token, f"{path}.token"), context, f"{path}.token", judge)
 
 
 def _reveal(token: str | None, key: str) -> str | None:

@@ -107,6 +107,7 @@ class TrickleIngest:
                 self._numbers.next_channel_seq(),
                 token=self._channel.token,
                 ssl_context=self._channel.ssl_context,
+                judge=self._channel.judge,
             ) as subscriber:
                 while (segment := await self._insist(subscriber.next)) is not None:
                     await self._read(segment)

@@ -120,6 +120,9 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     on_request: bool = False
     """Whether other streams come after this one: then inference waits for the next. `stream` is empty, and `epoch` -1,
     before the first."""
+    allow_private: bool | None = None
+    """Somebody who asked for the stream named the URLs: whether they may lead to this machine and to private networks.
+    None: they are the topology's."""
     pause: Pause | None = None
     """The stream is paused: inference leaves the processor alone."""
     source_timeout: float | None = None

@@ -215,9 +215,15 @@ class Wiring:
             live=self._is_live,
             excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
             on_request=on_request,
+            allow_private=self._allow_private(spec),
             pause=self.pause if isinstance(spec, Inference) else None,
             source_timeout=self.topology.streams.source_timeout if on_request else None,
         )
+
+    def _allow_private(self, spec: AnyStage | None) -> bool | None:
+        api = self.topology.api
+        asked_for = self.topology.streams.on_request and isinstance(spec, Ingress | Egress)
+        return api.permits_private if asked_for and api is not None else None
 
     def inherited_fds(self, boot: WorkerBoot) -> list[int]:
         """The descriptors that the worker must inherit."""

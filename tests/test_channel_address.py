@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.channel_address import ChannelAddress, channel_address
@@ -56,6 +57,15 @@ def test_a_url_gets_the_stages_token_and_never_the_relays(monkeypatch: pytest.Mo
     assert channel_address("output", told).token == "the-relays-own"
     assert channel_address(ELSEWHERE, told).token == TOKEN
     assert channel_address(ELSEWHERE, boot("seen", Recorder(channel=ELSEWHERE, file="seen.mp4"))).token is None
+
+
+def test_a_url_that_somebody_named_is_judged_and_one_of_the_topology_is_not() -> None:
+    assert channel_address(ELSEWHERE, ingress()).judge is None
+    told = msgspec.structs.replace(ingress(), allow_private=False)
+    judge = channel_address(ELSEWHERE, told).judge
+    assert judge is not None
+    assert "api.allow_private" in judge("10.0.0.1")
+    assert judge("8.8.8.8") == ""
 
 
 @pytest.mark.parametrize("value", [None, "", "two words"])

@@ -191,6 +191,8 @@ def test_the_stages_of_a_stream_are_told_what_it_brings(on_request):
     assert boots["ingress"].spec.source == Source(trickle="in")
     assert boots["egress"].spec.sink == Sink(trickle="https://server.example/out")
     assert (boots["ingress"].relay_token, boots["egress"].relay_token) == ("${OURS}", None)
+    judged = {name: boot.allow_private for name, boot in boots.items()}
+    assert judged == {"ingress": True, "decode": None, "inference": None, "egress": True}, "the api is for this machine"
     sizes = {name: (boot.frame.width, boot.frame.height) for name, boot in boots.items()}
     assert sizes == {"ingress": (8, 4), "decode": (8, 4), "inference": (16, 16), "egress": (8, 4)}
     assert boots["ingress"].source_timeout == on_request.topology.streams.source_timeout

@@ -279,7 +279,9 @@ def main(worker: Worker) -> None:
 
 
 def _open_sink(channel: ChannelAddress, content_type: str = "video/MP2T") -> TrickleSink:
-    return TrickleSink(channel.url, content_type, token=channel.token, ssl_context=channel.ssl_context)
+    return TrickleSink(
+        channel.url, content_type, token=channel.token, ssl_context=channel.ssl_context, judge=channel.judge
+    )
 
 
 def _open_file(worker: Worker, spec: EgressSpec) -> ContainerFile:

@@ -11,6 +11,7 @@ from pipeline.api.problems import ApiError
 from pipeline.api.redact import redacted
 from pipeline.api.requests import decode_object
 from pipeline.api.urls import UrlRefused
+from pipeline.channel_address import ChannelAddress
 from pipeline.trickle import AccessDenied, ChannelGone, SegmentTooLarge, TrickleError, TrickleSubscriber
 
 KEEP_ALIVE = {"keep": "alive"}
@@ -29,8 +30,7 @@ class ControlChannel:
 
     def __init__(
         self,
-        url: str,
-        token: str | None,
+        address: ChannelAddress,
         max_bytes: int,
         check: Callable[[], Awaitable[None]],
         apply: Callable[[dict[str, Any]], Awaitable[None]],
@@ -38,8 +38,7 @@ class ControlChannel:
     ) -> None:
         """`max_bytes` is the longest message. `check` is called before the URL is opened and may raise UrlRefused;
         `apply` with each message; `report` with what is wrong with one."""
-        self._url = url
-        self._token = token
+        self._address = address
         self._max_bytes = max_bytes
         self._check = check
         self._apply = apply
@@ -64,12 +63,14 @@ class ControlChannel:
         while True:
             try:
                 await self._check()
-                async with TrickleSubscriber(self._url, token=self._token) as subscriber:
+                async with TrickleSubscriber(
+                    self._address.url, token=self._address.token, judge=self._address.judge
+                ) as subscriber:
                     while await self._take(subscriber):
                         delay, said = FIRST_DELAY_SECONDS, False
             except (TrickleError, UrlRefused) as error:
                 if not said and not isinstance(error, ChannelGone):
-                    log.warning("api.control_not_read", url=redacted(self._url), reason=redacted(str(error)))
+                    log.warning("api.control_not_read", url=redacted(self._address.url), reason=redacted(str(error)))
                     self._report(f"control channel: {error}")
                     said = True
                 if isinstance(error, AccessDenied):

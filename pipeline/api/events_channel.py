@@ -8,6 +8,7 @@ from typing import Self
 
 from pipeline import log
 from pipeline.api.redact import redacted
+from pipeline.channel_address import ChannelAddress
 from pipeline.trickle import TrickleError, TricklePublisher
 
 MAX_WAITING = 256
@@ -26,10 +27,9 @@ CONTENT_TYPE = "application/json"
 class EventsChannel:
     """`send` from anywhere in the loop; `run` in a task until `close`. Nothing here is raised to whoever sends."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, address: ChannelAddress) -> None:
         """Raises ValueError for a URL that names no channel."""
-        self._url = url
-        self._token = token
+        self._address = address
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self.lost = 0
         """Events that had to make room since the server took some last."""
@@ -80,7 +80,7 @@ class EventsChannel:
                     delay, said = FIRST_DELAY_SECONDS, False
                 except TrickleError as error:
                     if not said:
-                        log.warning("api.events_not_sent", url=redacted(self._url), reason=redacted(str(error)))
+                        log.warning("api.events_not_sent", url=redacted(self._address.url), reason=redacted(str(error)))
                         said = True
                     self._publisher.abort()
                     self._publisher, joined = self._make(), False
@@ -100,11 +100,11 @@ class EventsChannel:
             if self._waiting and self._waiting[0] is event:
                 self._waiting.popleft()
         if self.lost:
-            log.warning("api.events_lost", url=redacted(self._url), count=self.lost)
+            log.warning("api.events_lost", url=redacted(self._address.url), count=self.lost)
             self.lost = 0
         self._news.clear()
         if not self._closing:
             await self._news.wait()
 
     def _make(self) -> TricklePublisher:
-        return TricklePublisher(self._url, CONTENT_TYPE, token=self._token)
+        return TricklePublisher(self._address.url, CONTENT_TYPE, token=self._address.token, judge=self._address.judge)

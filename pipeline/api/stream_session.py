@@ -14,6 +14,7 @@ from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.problems import ApiError
 from pipeline.api.redact import redacted
 from pipeline.api.urls import UrlRefused, UrlRules
+from pipeline.channel_address import ChannelAddress
 from pipeline.control import LauncherSilent
 from pipeline.messages import StageStatus, Status, StreamSpec, StreamStatus, SupervisionEvent
 from pipeline.topology_sections import Api
@@ -38,11 +39,11 @@ class Channels:
         self._relay_url = relay_url
         self._relay_token = relay_token
 
-    def address(self, channel: str) -> tuple[str, str | None]:
-        """URL and token. A name is a channel of the embedded relay, which takes our token; nobody else gets it."""
+    def address(self, channel: str) -> ChannelAddress:
+        """A name is a channel of the embedded relay, which takes our token; nobody else gets it."""
         if "://" in channel:
-            return channel, None
-        return f"{self._relay_url}/{channel}", self._relay_token
+            return ChannelAddress(channel, judge=self.rules.judge)
+        return ChannelAddress(f"{self._relay_url}/{channel}", self._relay_token)
 
 
 class StreamSession:
@@ -75,8 +76,8 @@ class StreamSession:
         """Until the stream is over. Whatever is wrong with a channel is logged and ends neither this nor the stream."""
         async with AsyncExitStack() as stack:
             if self.spec.events_url and await self._may("events_url", self.spec.events_url):
-                url, token = self._channels.address(self.spec.events_url)
-                self._events = await stack.enter_async_context(EventsChannel(url, token))
+                address = self._channels.address(self.spec.events_url)
+                self._events = await stack.enter_async_context(EventsChannel(address))
             self._begin(events.started(self.stream) if self._new else events.resumed())
             control = asyncio.create_task(self._control(), name="control") if self.spec.control_url else None
             if control is not None:
@@ -136,9 +137,12 @@ class StreamSession:
         self.over.set()
 
     async def _control(self) -> None:
-        url, token = self._channels.address(self.spec.control_url)
         channel = ControlChannel(
-            url, token, self._section.max_request_bytes, self._check_control, self._apply, self._report
+            self._channels.address(self.spec.control_url),
+            self._section.max_request_bytes,
+            self._check_control,
+            self._apply,
+            self._report,
         )
         try:
             await channel.run()

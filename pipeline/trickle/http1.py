@@ -13,8 +13,9 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Self, TypeVar
 
+from pipeline.addresses import JudgeAddress
 from pipeline.trickle.body import BodyBroken, BodyDecoder
 from pipeline.trickle.errors import TrickleConnectionError, TrickleTimeout
 from pipeline.trickle.response import Reply, ReplyBroken, ReplyHead
@@ -43,6 +44,8 @@ _YIELD_EVERY_BYTES = 512 * 1024
 # What a piece that waits to be read costs besides its bytes.
 _PIECE_BYTES = 256
 _LAST_CHUNK = b"0\r\n\r\n"
+Connection = TypeVar("Connection", bound="HttpConnection")
+
 _NOT_IN_A_LINE = re.compile(r"[\x00\r\n]")
 
 Headers = Iterable[tuple[str, str]]
@@ -92,23 +95,22 @@ class HttpConnection(asyncio.Protocol):
         timeout_s: float = CONNECT_TIMEOUT_S,
         token: str | None = None,
         on_broken: Callable[[], None] = lambda: None,
+        judge: JudgeAddress | None = None,
     ) -> Self:
         """Connect. Each request will carry `token`; `on_broken` is called if the connection is lost during an exchange.
+        An address that `judge` has something against is not connected to.
 
         Raises TrickleTimeout after `timeout_s` seconds and TrickleConnectionError when refused.
         """
         context = (ssl_context or ssl.create_default_context()) if target.tls else None
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: cls(target, token, on_broken), target.host, target.port, ssl=context
-                )
+                hosts = [target.host] if judge is None else await _judged_addresses(target, judge)
+                return await _first_to_answer(hosts, lambda: cls(target, token, on_broken), target, context)
         except TimeoutError as error:
             raise TrickleTimeout(f"{target.url()}: no connection within {timeout_s:g} s") from error
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that no name can be
             raise TrickleConnectionError(f"{target.url()}: {error}") from error
-        return connection
 
     # What the loop says.
 
@@ -339,6 +341,33 @@ class HttpConnection(asyncio.Protocol):
 
     def _broken(self) -> TrickleConnectionError:
         return TrickleConnectionError(f"{self._target.url()}: {self._failure}")
+
+
+async def _first_to_answer(
+    hosts: list[str], make: Callable[[], Connection], target: Target, context: ssl.SSLContext | None
+) -> Connection:
+    """Raises OSError when none does."""
+    for host in hosts:
+        try:
+            name = target.host if context is not None else None
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(make, host, target.port, ssl=context, server_hostname=name)
+        except OSError:
+            if host == hosts[-1]:
+                raise
+        else:
+            return connection
+    raise OSError("no address")
+
+
+async def _judged_addresses(target: Target, judge: JudgeAddress) -> list[str]:
+    """What the host leads to, once nothing is wrong with any. Raises TrickleConnectionError, and OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        if problem := judge(address):
+            raise TrickleConnectionError(f"{target.url()}: {target.host} leads to {problem}")
+    return addresses
 
 
 def _set(future: asyncio.Future[None] | None) -> None:

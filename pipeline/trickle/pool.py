@@ -6,6 +6,7 @@ Trickle needs two or three at a time: one per segment in flight and one for smal
 import asyncio
 import ssl
 
+from pipeline.addresses import JudgeAddress
 from pipeline.trickle.bearer import AUTHORIZATION
 from pipeline.trickle.errors import TrickleConnectionError, TrickleTimeout
 from pipeline.trickle.http1 import CONNECT_TIMEOUT_S, Headers, HttpConnection
@@ -28,12 +29,15 @@ class ConnectionPool:
         ssl_context: ssl.SSLContext | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         token: str | None = None,
+        judge: JudgeAddress | None = None,
     ) -> None:
-        """`token` is the bearer token that each request carries. Raises ValueError if it is none (RFC 6750, 2.1)."""
+        """`token` is the bearer token that each request carries, and `judge` says which addresses may not be connected
+        to. Raises ValueError for a token that is none (RFC 6750, 2.1)."""
         if token is not None and not AUTHORIZATION.fullmatch(f"bearer {token}"):
             raise ValueError("token: not a bearer token; allowed: letters, digits, - . _ ~ + / and = at the end")
         self._target = target
         self._token = token
+        self._judge = judge
         self._connect_timeout_s = connect_timeout_s
         self.broken = 0
         """Exchanges so far whose connection was lost before the end of the reply."""
@@ -49,7 +53,7 @@ class ConnectionPool:
                 return connection
             connection.close()
         return await HttpConnection.open(
-            self._target, self._ssl_context, self._connect_timeout_s, self._token, self._note_broken
+            self._target, self._ssl_context, self._connect_timeout_s, self._token, self._note_broken, self._judge
         )
 
     def release(self, connection: HttpConnection) -> None:

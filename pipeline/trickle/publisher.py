@@ -9,6 +9,7 @@ import ssl
 from types import TracebackType
 from typing import Self
 
+from pipeline.addresses import JudgeAddress
 from pipeline.trickle.channel_client import BUSY_DELAYS_S, ChannelClient
 from pipeline.trickle.errors import ChannelGone, TrickleConnectionError, TrickleError, TrickleTimeout
 from pipeline.trickle.http1 import CONNECT_TIMEOUT_S, HttpConnection
@@ -39,19 +40,20 @@ class TricklePublisher:
         *,
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        judge: JudgeAddress | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         reply_timeout_s: float = REPLY_TIMEOUT_S,
         max_retry_bytes: int = MAX_RETRY_BYTES,
     ) -> None:
         """`url` is the channel's; https is verified against the system's certificates unless a context says otherwise.
-        `token` is the bearer token itself. `reply_timeout_s`: how long the end of a segment may stay unanswered while
-        the server takes no byte of it.
+        `token` is the bearer token itself; `judge` says what is wrong with an address, which is then not used.
+        `reply_timeout_s`: how long the end of a segment may stay unanswered while the server takes no byte of it.
 
         Raises ValueError for a URL that names no channel.
         """
         self.max_retry_bytes = max_retry_bytes
         target = parse_url(url)
-        self._pool = ConnectionPool(target, ssl_context, connect_timeout_s, token)
+        self._pool = ConnectionPool(target, ssl_context, connect_timeout_s, token, judge)
         self._client = ChannelClient(target, content_type, self._pool, reply_timeout_s)
         self._lock = asyncio.Lock()
         self._next_seq = 0

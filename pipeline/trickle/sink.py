@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline import log
+from pipeline.addresses import JudgeAddress
 from pipeline.trickle.errors import AccessDenied, TrickleError, TrickleTimeout
 from pipeline.trickle.http1 import Buffer
 from pipeline.trickle.pool import REPLY_TIMEOUT_S
@@ -55,8 +56,10 @@ class TrickleSink:
         max_buffer_bytes: int = MAX_BUFFER_BYTES,
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        judge: JudgeAddress | None = None,
     ) -> None:
-        """Starts at once to connect. `token` is the bearer token itself.
+        """Starts at once to connect. `token` is the bearer token itself; `judge` says what is wrong with an address,
+        which is then not used.
 
         Raises ValueError for a URL that names no channel.
         """
@@ -74,6 +77,7 @@ class TrickleSink:
         self._max_buffer_bytes = max_buffer_bytes
         self._token = token
         self._ssl_context = ssl_context
+        self._judge = judge
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)  # there is room for more again
         self._queue: deque[_QueuedSegment] = deque()
@@ -217,6 +221,7 @@ class TrickleSink:
                     self._content_type,
                     token=self._token,
                     ssl_context=self._ssl_context,
+                    judge=self._judge,
                     reply_timeout_s=REPLY_TIMEOUT_S,
                 ) as publisher:
                     await publisher.resume()

@@ -9,6 +9,7 @@ import weakref
 from types import TracebackType
 from typing import Self
 
+from pipeline.addresses import JudgeAddress
 from pipeline.trickle.errors import ChannelGone, TrickleConnectionError, TrickleTimeout
 from pipeline.trickle.http1 import CONNECT_TIMEOUT_S
 from pipeline.trickle.pool import ConnectionPool
@@ -35,17 +36,18 @@ class TrickleSubscriber:
         *,
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        judge: JudgeAddress | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         max_retries: int = MAX_RETRIES,
     ) -> None:
         """`start_seq`: -2 is the segment being written or last written, -1 the one that comes after it. `token` is a
-        bearer token, if the server asks for one.
+        bearer token, if the server asks for one; `judge` says what is wrong with an address, which is then not used.
 
         https is verified against the system's certificates unless a context says otherwise. Raises ValueError for a URL
         that names no channel, and for a token that is none.
         """
         target = parse_url(url)
-        pool = ConnectionPool(target, ssl_context, connect_timeout_s, token)
+        pool = ConnectionPool(target, ssl_context, connect_timeout_s, token, judge)
         self._channel = ReadChannel(target, pool, max_retries)
         self._next_seq = start_seq
         self._received = False

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pipeline.api import control_channel, events_channel
+from pipeline.channel_address import ChannelAddress
 from pipeline.trickle import TricklePublisher, TrickleSubscriber
 from pipeline.trickle.server import RunningServer, serve
 from tests.api.conftest import PATIENCE_S, RELAY_TOKEN, Service, StartService
@@ -256,7 +257,7 @@ async def test_an_events_server_that_is_away_holds_nobody_up_and_gets_what_was_k
 
 
 async def test_events_that_nobody_takes_make_room_for_newer_ones() -> None:
-    channel = events_channel.EventsChannel("http://127.0.0.1:9/events", None)
+    channel = events_channel.EventsChannel(ChannelAddress("http://127.0.0.1:9/events"))
     for number in range(events_channel.MAX_WAITING + MANY):
         channel.send(b"%d" % number)
     assert channel.lost == MANY

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from pipeline.api.urls import UrlRefused, UrlRules, address_problem
+from pipeline.addresses import address_problem
+from pipeline.api.urls import UrlRefused, UrlRules
 from pipeline.trickle import SegmentRefused, TricklePublisher, TrickleSubscriber
 from tests.api.conftest import StartService
 from tests.api.test_streams import URLS

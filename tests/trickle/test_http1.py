@@ -54,6 +54,20 @@ async def test_each_request_carries_the_token_and_nothing_that_was_not_asked_for
         assert head.headers == {"host": f"127.0.0.1:{server.port}", "authorization": "Bearer s3cr3t"}
 
 
+async def test_an_address_that_may_not_be_used_is_not_connected_to() -> None:
+    async with Scripted() as server:
+        target = parse_url(f"http://localhost:{server.port}/a")
+        with pytest.raises(TrickleConnectionError, match=r"localhost leads to .*, of this machine"):
+            await HttpConnection.open(target, judge=lambda address: f"{address}, of this machine")
+        assert server.waiting == 0
+
+        connection = await HttpConnection.open(target, judge=lambda _: "")
+        replying, raw = await asked(connection, server)
+        await raw.send(OK + "Content-Length: 0\n\n")
+        assert (await replying).status == 200
+        connection.close()
+
+
 async def test_interim_replies_are_passed_over_however_many_there_are() -> None:
     async with opened() as (connection, server):
         replying, raw = await asked(connection, server)
