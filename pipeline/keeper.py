@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import psutil
 import zmq
 
+from pipeline.memory.stage_stats import Word
 from pipeline.messages import (
     Activate,
     Drain,
@@ -153,9 +154,11 @@ class Keeper:
                 link.skim()
 
     def watch(self) -> None:
-        """Kill what shows no life. Its death is then reaped like any other: nothing is reclaimed before."""
+        """Time those that come back, and kill what shows no life. Its death is then reaped like any other: nothing is
+        reclaimed before."""
         now_ns = time.monotonic_ns()
         for stage in self.stages.values():
+            stage.time_recovery(now_ns)
             for life in stage.lives:
                 if life.guilt is None and (guilt := life.hang(stage.limits, now_ns)):
                     life.guilt = guilt
@@ -324,6 +327,7 @@ class Keeper:
             return
         reclaimed: dict[str, int] = {}
         if was_active:
+            stage.recovery.lost(time.monotonic_ns(), stage.stats[Word.LAST_OUT_NS])
             reclaimed = self._wiring.reclaim(stage.name, to_blame=not life.asked_for)
             if stage.takes_turns:
                 self._take_turns(stage)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pipeline.histogram import Histogram
 from pipeline.media.excerpt import Excerpt
 from pipeline.memory.cuda_handle import CudaSlabHandle
 from pipeline.topology import AnyStage
@@ -396,13 +397,33 @@ class SupervisionEvent(msgspec.Struct, frozen=True, tag="supervision_event"):
     fields: dict[str, str | int | float]
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """What processes use: CPU seconds so far, resident bytes, threads and open file descriptors just now."""
+
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+    threads: int = 0
+    open_fds: int = 0
+
+
+class Encoding(msgspec.Struct, frozen=True):
+    """What an encoder does: the bit/s that the topology wants, those that it aims at just now (0 for constant quality,
+    or before the first picture), and the bytes of video that it has made."""
+
+    wanted: int
+    target: int
+    video_bytes: int
+
+
 class StageStatus(msgspec.Struct, frozen=True):
     """One stage. `pid` and `uptime_s` are those of its active process; counters and usage those of all its processes.
     `rate_in` and `rate_out` are units a second of late.
     `latency_ms` are p50 and p95 from a frame's arrival at the stage to its being handed on. `spares` are loaded and
     wait to take over; `passing_through`: a stand-in hands the input on as it is. `last_death` is how the latest process
     died, such as SIGKILL; empty when none has. Decode counts what never became a frame: `skipped` access units are
-    damaged or come before the first key picture, `capped` pictures are more a second than `frame.max_fps`."""
+    damaged or come before the first key picture, `capped` pictures are more a second than `frame.max_fps`, `replayed`
+    ones were delivered by a process that has died. `busy_s` is the time spent on work. `latency` is what `latency_ms`
+    are quantiles of; `recovery` and `output_gap` are those after deaths, see docs/metrics.md."""
 
     stage: str
     worker: str
@@ -423,6 +444,19 @@ class StageStatus(msgspec.Struct, frozen=True):
     last_death: str
     skipped: int = 0
     capped: int = 0
+    replayed: int = 0
+    repeated: int = 0
+    audio_dropped: int = 0
+    segments_lost: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    threads: int = 0
+    open_fds: int = 0
+    busy_s: float = 0.0
+    latency: Histogram | None = None
+    recovery: Histogram | None = None
+    output_gap: Histogram | None = None
+    encoding: Encoding | None = None
 
 
 class SlotStatus(msgspec.Struct, frozen=True):
@@ -502,8 +536,9 @@ class Progress(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     """Everything that the launcher knows. `repeated` are pictures that egress showed again because no new one came,
-    `added` those that the processor made besides the frames' own. `paused`: frames are not processed, on request.
-    `progress` is that of a file; None with a live source."""
+    `added` those that the processor made besides the frames' own. `end_to_end_ms` are quantiles of `end_to_end`.
+    `progress` is that of a file; None with a live source. `paused`: frames are not processed, on request. `launcher`
+    is what the launcher itself uses."""
 
     pipeline: str
     state: str
@@ -520,6 +555,10 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     streams: list[StreamStatus] = []
     """Those on request: the running ones, and the last that ended."""
     paused: bool = False
+    streams_ended: dict[str, int] = {}
+    """How many are over, by their last state."""
+    end_to_end: Histogram | None = None
+    launcher: Usage = Usage()
 
     @property
     def healthy(self) -> bool:

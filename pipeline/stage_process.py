@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.messages import WorkerBoot
+from pipeline.messages import Usage, WorkerBoot
 from pipeline.wiring import encode_boot
 
 LAST_LINES = 20
@@ -60,7 +60,7 @@ class StageProcess:
         self.output_ended = False
         self._partial = b""
         self._usage = psutil.Process(self.pid)
-        self._usage_now = (0.0, 0)
+        self._usage_now = Usage()
 
     @property
     def returncode(self) -> int | None:
@@ -84,11 +84,10 @@ class StageProcess:
         self.last_lines.extend(lines)
         return lines
 
-    def usage(self) -> tuple[float, int]:
-        """CPU seconds used so far and resident bytes; of a process that was reaped, what was known before."""
+    def usage(self) -> Usage:
+        """What it uses; of a process that was reaped, what was known before."""
         with contextlib.suppress(psutil.Error):
-            times = self._usage.cpu_times()
-            self._usage_now = (times.user + times.system, self._usage.memory_info().rss)
+            self._usage_now = usage_of(self._usage)
         return self._usage_now
 
     def left_well(self) -> bool:
@@ -115,6 +114,18 @@ class StageProcess:
         os.close(self.pidfd)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def usage_of(process: psutil.Process) -> Usage:
+    """Raises psutil.Error when the kernel does not say, or no longer."""
+    with process.oneshot():
+        times = process.cpu_times()
+        return Usage(
+            cpu_s=times.user + times.system,
+            rss_bytes=process.memory_info().rss,
+            threads=process.num_threads(),
+            open_fds=process.num_fds(),
+        )
 
 
 def become_reaper() -> None:

@@ -64,6 +64,8 @@ class StreamKeeper:
         self._stages = (self._ingress, self._decode, self._egress)
         self._stream: RunningStream | None = None
         self._ended: deque[StreamStatus] = deque(maxlen=KEPT_ENDED)
+        self.count_ended = {"ENDED": 0, "FAILED": 0}
+        """How many streams are over, by their last state."""
         self._params: dict[str, Any] | None = None  # all that are in force between streams; None: not known yet
         self._told: dict[str, Any] = {}  # what new processes were told when that was learned
         self._inquiring = False
@@ -296,6 +298,7 @@ class StreamKeeper:
         status = stream.status(now, ended=time.time())
         self._stream = None
         self._ended.appendleft(status)
+        self.count_ended[stream.outcome] += 1
         self._restore_params()
         self._pausing.end()
         self._tell(

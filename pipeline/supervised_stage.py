@@ -6,9 +6,10 @@ import time
 
 from pipeline.listeners import SERVICES
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
-from pipeline.messages import StageStatus
+from pipeline.messages import Encoding, StageStatus, Usage
+from pipeline.recovery import Recovery
 from pipeline.stage_process import StageProcess
-from pipeline.topology import OF_ONE_STREAM, Inference, Topology
+from pipeline.topology import OF_ONE_STREAM, Egress, Inference, Topology
 from pipeline.topology_sections import Limits, Restart
 
 STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"
@@ -67,6 +68,7 @@ class SupervisedStage:
         self.is_service = name in SERVICES
         self.restart: Restart
         self.limits: Limits
+        self.bitrate: int  # that the file wants of an encoder, in bit/s; 0: none
         self.adopt(topology)
         self.stats = StageTotals(seats)
         self.takes_turns = isinstance(spec, Inference)
@@ -84,10 +86,10 @@ class SupervisedStage:
         self.deaths: collections.deque[float] = collections.deque()
         self.restarts = 0
         self.last_death = ""  # how the latest process died
+        self.recovery = Recovery()
         self.cpu_before = 0.0
         self.cpu_percent = 0.0
-        self.cpu_s = 0.0
-        self.rss_bytes = 0
+        self.usage = Usage()  # of all its processes, the dead ones' CPU time included
         self.rate_in = self.rate_out = 0.0  # units a second of late
         self._units_before = (0, 0)
         self.refused = False
@@ -102,6 +104,7 @@ class SupervisedStage:
         spec = topology.stages.get(self.name)
         self.restart = (spec.restart if spec else None) or topology.restart
         self.limits = (spec.limits if spec else None) or topology.limits
+        self.bitrate = spec.encoder.bits_per_second if isinstance(spec, Egress) and spec.encoder.crf is None else 0
 
     @property
     def state(self) -> str:
@@ -185,17 +188,22 @@ class SupervisedStage:
     def end_stream(self) -> None:
         """Be not there any more. All processes must be gone."""
         self.forgive()
+        self.recovery.forget()
         self.idle, self.ending = True, False
-        self.rss_bytes = 0
+        self.usage = Usage(cpu_s=self.usage.cpu_s)
 
     def sample_usage(self, seconds: float) -> None:
         """Note what the processes have used and done; `seconds` since this was called last."""
-        before = self.cpu_s
+        before = self.usage.cpu_s
         usages = [life.process.usage() for life in self.lives]
         if usages:
-            self.cpu_s = self.cpu_before + sum(cpu for cpu, _ in usages)
-            self.rss_bytes = sum(rss for _, rss in usages) or self.rss_bytes  # A zombie has none.
-        self.cpu_percent = 100 * (self.cpu_s - before) / seconds
+            self.usage = Usage(
+                cpu_s=self.cpu_before + sum(usage.cpu_s for usage in usages),
+                rss_bytes=sum(usage.rss_bytes for usage in usages) or self.usage.rss_bytes,  # A zombie has none.
+                threads=sum(usage.threads for usage in usages),
+                open_fds=sum(usage.open_fds for usage in usages),
+            )
+        self.cpu_percent = 100 * (self.usage.cpu_s - before) / seconds
         units = self.stats[Word.UNITS_IN], self.stats[Word.UNITS_OUT]
         self.rate_in, self.rate_out = (
             (now - then) / seconds for now, then in zip(units, self._units_before, strict=True)
@@ -204,10 +212,17 @@ class SupervisedStage:
 
     def bury(self, life: Life) -> None:
         """Take in what a dead process has used, while the kernel still knows, and strike it off."""
-        self.cpu_before += life.process.usage()[0]
+        self.cpu_before += life.process.usage().cpu_s
         self.lives.remove(life)
         if life is self.active:
             self.active = None
+
+    def time_recovery(self, now_ns: int) -> None:
+        """Note when the stage is at work again after a death, and when that is to be seen."""
+        if self.state == READY:
+            self.recovery.at_work(now_ns)
+        if self.active is not None:
+            self.recovery.handed_on(self.active.stats[Word.LIFE_OUT_NS])
 
     def status(self) -> StageStatus:
         shown = self.active or next(iter(self.mains), None)
@@ -223,12 +238,30 @@ class SupervisedStage:
             rate_in=self.rate_in,
             rate_out=self.rate_out,
             latency_ms=self.stats.p50_p95_ms(Span.STAGE),
-            cpu_s=self.cpu_s,
+            cpu_s=self.usage.cpu_s,
             cpu_percent=self.cpu_percent,
-            rss_bytes=self.rss_bytes,
+            rss_bytes=self.usage.rss_bytes,
             spares=sum(life.ready for life in self.mains if life is not self.active),
             passing_through=self.active is not None and self.active.stands_in,
             last_death=self.last_death,
             skipped=self.stats[Word.SKIPPED],
             capped=self.stats[Word.CAPPED],
+            replayed=self.stats[Word.REPLAYED],
+            repeated=self.stats[Word.REPEATED],
+            audio_dropped=self.stats[Word.AUDIO_DROPPED],
+            segments_lost=self.stats[Word.SEGMENTS_LOST],
+            bytes_in=self.stats[Word.BYTES_IN],
+            bytes_out=self.stats[Word.BYTES_OUT],
+            threads=self.usage.threads,
+            open_fds=self.usage.open_fds,
+            busy_s=self.stats.busy_s(),
+            latency=self.stats.durations(Span.STAGE),
+            recovery=self.recovery.away,
+            output_gap=self.recovery.gaps,
+            encoding=self._encoding(),
         )
+
+    def _encoding(self) -> Encoding | None:
+        if self.worker != "egress":
+            return None
+        return Encoding(self.bitrate, self.stats[Word.BITRATE], self.stats[Word.VIDEO_BYTES])

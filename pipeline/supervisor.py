@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import psutil
 import zmq
 
 from pipeline.keeper import Keeper, Level
@@ -37,12 +38,13 @@ from pipeline.messages import (
     ToLauncher,
     Updated,
     UpdateRequest,
+    Usage,
 )
 from pipeline.pausing import Pausing
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
-from pipeline.stage_process import become_reaper
+from pipeline.stage_process import become_reaper, usage_of
 from pipeline.stream_keeper import StreamKeeper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard
@@ -80,6 +82,7 @@ class Supervisor:
         """Whether a person stopped it before its end."""
         self._failures: list[str] = []
         self._memory_lost = False
+        self._usage = Usage()
         self._service_manager = ServiceManager()
         self._poller = zmq.Poller()
         self._signals = SignalNotes(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -147,6 +150,9 @@ class Supervisor:
             added=self._wiring.pictures_added(),
             streams=streams,
             paused=self._wiring.pause is not None,
+            streams_ended=self._streams.count_ended,
+            end_to_end=egress.stats.durations(Span.END_TO_END),
+            launcher=self._usage,
         )
 
     def _fps(self, egress: SupervisedStage, frames: FrameCount, streams: list[StreamStatus]) -> float:
@@ -258,6 +264,7 @@ class Supervisor:
             return
         for stage in self._stages.values():
             stage.sample_usage(now - self._sampled)
+        self._usage = usage_of(psutil.Process())
         self._sampled = now
         self._keeper.reap_orphans()
         status = self.status()

@@ -161,11 +161,13 @@ def test_a_signal_to_the_launchers_group_is_not_for_the_workers(start):
 def test_the_usage_of_the_living_is_measured_and_of_the_reaped_remembered(start):
     process = start("for i in {1..20000}; do :; done; echo burnt; sleep 300")
     until_line(process, "burnt")
-    cpu, rss = process.usage()
-    assert cpu > 0
-    assert rss > 0
+    usage = process.usage()
+    assert usage.cpu_s > 0
+    assert usage.rss_bytes > 0
+    assert usage.threads == 1
+    assert usage.open_fds > 3
     process.wait()
-    assert process.usage() == (cpu, rss)
+    assert process.usage() == usage
     process.close()
 
 

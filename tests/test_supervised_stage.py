@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats, Word
+from pipeline.messages import Encoding, Usage
 from pipeline.supervised_stage import BACKOFF, FAILED, READY, STARTING, Life, SupervisedStage
 from pipeline.topology_file import load_topology
 
@@ -26,7 +27,7 @@ def live(stage, *, stands_in=False, ready=True):
     """A process of the stage, as far as the stage looks at it."""
     stage.incarnation += 1
     boot = SimpleNamespace(incarnation=stage.incarnation)
-    process = SimpleNamespace(pid=stage.incarnation, boot=boot, usage=lambda: (1.5, 1000))
+    process = SimpleNamespace(pid=stage.incarnation, boot=boot, usage=lambda: Usage(1.5, 1000, 2, 30))
     stats = stage.stats.seats[stage.free_seat()]
     stats.beat()
     life = Life(process, stats, stage.generation, stands_in=stands_in)
@@ -121,7 +122,36 @@ def test_what_the_dead_have_used_is_not_forgotten(make_stage):
     stage.bury(dead)
     live(stage)
     stage.sample_usage(1.0)
-    assert (stage.cpu_s, stage.rss_bytes) == (3.0, 1000)
+    assert stage.usage == Usage(3.0, 1000, 2, 30)
+
+
+def test_a_death_is_over_when_the_stage_is_at_work_and_seen_to_be_over_when_it_hands_something_on(make_stage):
+    stage = make_stage(seats=2)
+    stage.active = live(stage)
+    stage.active.stats.out()
+    last_out = stage.stats[Word.LAST_OUT_NS]
+    stage.recovery.lost(last_out + 10**9, last_out)
+    stage.bury(stage.active)
+    stage.time_recovery(last_out + 2 * 10**9)
+    assert (stage.status().recovery.total, stage.status().output_gap.total) == (0, 0)
+
+    stage.active = live(stage, stands_in=True)
+    stage.active.stats.clear_life()
+    stage.active.stats.out()
+    stage.time_recovery(last_out + 3 * 10**9)
+    assert (stage.status().recovery.total, stage.status().output_gap.total) == (0, 1), "a stand-in is seen"
+
+    stage.active.stands_in = False
+    stage.time_recovery(last_out + 4 * 10**9)
+    assert (stage.status().recovery.total, stage.status().recovery.sum_s) == (1, 3.0)
+
+
+def test_an_encoder_is_told_of_where_there_is_one(make_stage):
+    stage = make_stage("egress")
+    stage.stats.seats[0][Word.BITRATE] = 900_000
+    assert stage.status().encoding == Encoding(1_500_000, 900_000, 0)
+    assert make_stage("decode").status().encoding is None
+    assert make_stage("egress", **{"stages.egress.encoder": {"crf": 23}}).status().encoding.wanted == 0
 
 
 def test_rates_are_those_of_late(make_stage):

@@ -18,7 +18,7 @@ from pipeline.media.ts_mux import TsMuxer
 from pipeline.media.ts_tail import TsTail
 from pipeline.memory.slot_pixels import open_source
 from pipeline.memory.slot_table import Outcome, Slot
-from pipeline.memory.stage_stats import Span, Word
+from pipeline.memory.stage_stats import Span, StageStats, Word
 from pipeline.messages import TextLine
 from pipeline.outgoing_sound import OutgoingSound
 from pipeline.text_channel import CONTENT_TYPE, TextChannel
@@ -49,7 +49,7 @@ class Egress:
         self._reader = open_reader(boot.input, owner=boot.incarnation)
         self._source = open_source(boot.input, self._reader.table)
         self._muxer = TsMuxer(Codec.H264, self._before.audio, self._before.audio_channels)
-        self._segmenter = Segmenter(self._muxer, _Tee(sinks), gives_up_audio=self._trickle is not None)
+        self._segmenter = Segmenter(self._muxer, _Tee(sinks, worker.stats), gives_up_audio=self._trickle is not None)
         self._encoder = _open_encoder(worker, spec)
         self._pace = self._open_pace(spec) if self._trickle is not None and boot.live else None
         self._sound = self._open_sound(spec)
@@ -132,7 +132,8 @@ class Egress:
     def _write(self, units: list[EncodedUnit]) -> None:
         for unit in units:
             self._segmenter.video(unit.data, unit.pts, unit.dts, unit.key)
-            self._stats.add(Word.BYTES_OUT, len(unit.data))
+            self._stats.add(Word.VIDEO_BYTES, len(unit.data))
+        self._stats[Word.BITRATE] = self._encoder.bitrate or 0
 
     def _patience(self) -> float:
         """Seconds for which a frame may be waited for."""
@@ -195,16 +196,18 @@ class Egress:
 
 
 class _Tee:
-    """Several sinks as one."""
+    """Several sinks as one. What goes into them is counted once."""
 
-    def __init__(self, sinks: list[SegmentSink]) -> None:
+    def __init__(self, sinks: list[SegmentSink], stats: StageStats) -> None:
         self._sinks = sinks
+        self._stats = stats
 
     def begin_segment(self) -> None:
         for sink in self._sinks:
             sink.begin_segment()
 
     def write(self, data: bytes) -> None:
+        self._stats.add(Word.BYTES_OUT, len(data))
         for sink in self._sinks:
             sink.write(data)
 

@@ -11,11 +11,12 @@ from aiohttp import web
 from pipeline.api import answers, streams
 from pipeline.api.access import Access
 from pipeline.api.changes import Changed, change, has_stream
-from pipeline.api.hardware import HardwareInfo, HardwareStats, hardware_info, hardware_stats
+from pipeline.api.exposition import Scrape, render
+from pipeline.api.hardware import HardwareInfo, HardwareStats, gpu_stats, hardware_info, hardware_stats
 from pipeline.api.health import Health, health_of
 from pipeline.api.http_log import http_logger
 from pipeline.api.launcher_line import LauncherLine
-from pipeline.api.metrics import render_metrics
+from pipeline.api.metrics import METRICS
 from pipeline.api.openapi import document
 from pipeline.api.params import workflow_of
 from pipeline.api.problems import ApiError, problems_as_json
@@ -231,7 +232,9 @@ class Api:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus text format."""
-        content_type, body = render_metrics(await self._line.look())
+        status = await self._line.look()
+        gpus = await asyncio.to_thread(gpu_stats)
+        content_type, body = render(METRICS, Scrape(status, gpus, self._version))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def version(self, _request: web.Request) -> web.Response:

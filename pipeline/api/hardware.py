@@ -2,7 +2,7 @@
 (`nvidia-ml-py`, imported as pynvml) is installed."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,14 +22,17 @@ class GpuInfo(msgspec.Struct, frozen=True):
 
 
 class GpuStats(msgspec.Struct, frozen=True):
-    """Memory in bytes; utilisation in percent of late."""
+    """Memory in bytes; utilisation in percent of late; the chip's temperature in degrees Celsius. None: this card does
+    not tell, as a part of one (MIG) or one in a virtual machine."""
 
     id: str
     name: str
     memory_total: int
     memory_free: int
-    utilization_compute: int
-    utilization_memory: int
+    utilization_compute: int | None
+    utilization_memory: int | None
+    temperature: int | None = None
+    power_watts: float | None = None
 
 
 class HardwareInfo(msgspec.Struct, frozen=True):
@@ -63,12 +66,16 @@ def hardware_info(pipeline: str, model: str) -> HardwareInfo:
 
 def hardware_stats(pipeline: str, model: str) -> HardwareStats:
     """Blocks for as long as the driver takes."""
-    with _nvml() as nvml:
-        gpus = {index: _gpu_stats(nvml, card) for index, card in _cards(nvml)}
     memory = psutil.virtual_memory()
     return HardwareStats(
-        pipeline, model, gpus, psutil.cpu_percent(), psutil.getloadavg(), memory.total, memory.available
+        pipeline, model, gpu_stats(), psutil.cpu_percent(), psutil.getloadavg(), memory.total, memory.available
     )
+
+
+def gpu_stats() -> dict[int, GpuStats]:
+    """By the card's index. Blocks for as long as the driver takes."""
+    with _nvml() as nvml:
+        return {index: _gpu_stats(nvml, card) for index, card in _cards(nvml)}
 
 
 @contextmanager
@@ -104,7 +111,23 @@ def _gpu_info(nvml: Any, card: Any) -> GpuInfo:
 
 def _gpu_stats(nvml: Any, card: Any) -> GpuStats:
     memory = nvml.nvmlDeviceGetMemoryInfo(card)
-    busy = nvml.nvmlDeviceGetUtilizationRates(card)
+    busy = _told(nvml, nvml.nvmlDeviceGetUtilizationRates, card)
+    milliwatts = _told(nvml, nvml.nvmlDeviceGetPowerUsage, card)
     return GpuStats(
-        nvml.nvmlDeviceGetUUID(card), nvml.nvmlDeviceGetName(card), memory.total, memory.free, busy.gpu, busy.memory
+        nvml.nvmlDeviceGetUUID(card),
+        nvml.nvmlDeviceGetName(card),
+        memory.total,
+        memory.free,
+        busy.gpu if busy is not None else None,
+        busy.memory if busy is not None else None,
+        _told(nvml, nvml.nvmlDeviceGetTemperature, card, nvml.NVML_TEMPERATURE_GPU),
+        milliwatts / 1000 if milliwatts is not None else None,
     )
+
+
+def _told(nvml: Any, ask: Callable[..., Any], *arguments: Any) -> Any:
+    """What the driver answers; None where this card does not."""
+    try:
+        return ask(*arguments)
+    except nvml.NVMLError:
+        return None

@@ -3,16 +3,24 @@
 The worker stores, the launcher reads whenever it likes, and a crash takes nothing with it. One slab a stage.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
 from enum import IntEnum
 
+from pipeline.histogram import Histogram
 from pipeline.memory.slab import Slab, page_aligned
 
 HISTOGRAM_BUCKETS = 256
 BUCKETS_PER_OCTAVE = 10
 """A bucket is 7 % wide; 256 of them reach from 1 us to 50 s."""
+
+TOLD_EDGES = tuple(range(10 * BUCKETS_PER_OCTAVE, 24 * BUCKETS_PER_OCTAVE + 1, BUCKETS_PER_OCTAVE // 2))
+"""The buckets whose lower edges a histogram is told by: every half octave from 1 ms to 17 s, so that what is told falls
+exactly on what was counted."""
+
+TOLD_EDGES_S = tuple(round(1e-6 * 2 ** (index / BUCKETS_PER_OCTAVE), 9) for index in TOLD_EDGES)
 
 
 class Word(IntEnum):
@@ -35,6 +43,10 @@ class Word(IntEnum):
     MEDIA_TICKS = 14  # of a file, in 1/90000 s: for ingress its length, 0 if not known; for egress the picture reached
     FILE_BYTES = 15  # of the file that egress writes, so many are whole
     CAPPED = 16  # pictures left out because the source has more of them a second than `frame.max_fps`
+    BUSY_NS = 17  # spent on pieces of work that are done
+    LIFE_OUT_NS = 18  # when the process at work handed on its first unit; 0: not yet
+    VIDEO_BYTES = 19  # that the encoder made, without sound and container
+    BITRATE = 20  # bit/s that the encoder aims at just now; 0: it aims at a quality
 
 
 class Span(IntEnum):
@@ -44,8 +56,10 @@ class Span(IntEnum):
     END_TO_END = 1  # from the arrival of the access unit in ingress to the encoded bytes leaving egress
 
 
-_WORDS = 24
-_TOTAL_WORDS = _WORDS + len(Span) * HISTOGRAM_BUCKETS
+_WORDS = 32
+_SUMS = _WORDS  # nanoseconds, one word a histogram
+_HISTOGRAMS = _SUMS + 8
+_TOTAL_WORDS = _HISTOGRAMS + len(Span) * HISTOGRAM_BUCKETS
 STATS_BYTES = page_aligned(8 * _TOTAL_WORDS)
 
 
@@ -77,20 +91,35 @@ class StageStats:
 
     def idle(self) -> None:
         """The stage finished a piece of work and waits for the next."""
+        since = self._words[Word.BUSY_SINCE_NS]
         self._words[Word.PROGRESS] += 1
         self._words[Word.BUSY_SINCE_NS] = 0
+        if since:
+            self._words[Word.BUSY_NS] += time.monotonic_ns() - since
+
+    @property
+    def busy_ns(self) -> int:
+        """Spent on work so far; on what is under way up to the last sign of life, since a dead process works no more.
+        The done part is read first: what ends in between is missing once, and never counted twice."""
+        done = self._words[Word.BUSY_NS]
+        since = self._words[Word.BUSY_SINCE_NS]
+        return done + (max(0, self._words[Word.HEARTBEAT_NS] - since) if since else 0)
 
     def out(self) -> None:
         """One unit was handed on just now."""
         now = time.monotonic_ns()
         if not self._words[Word.FIRST_OUT_NS]:
             self._words[Word.FIRST_OUT_NS] = now
+        if not self._words[Word.LIFE_OUT_NS]:
+            self._words[Word.LIFE_OUT_NS] = now
         self._words[Word.UNITS_OUT] += 1
         self._words[Word.LAST_OUT_NS] = now
 
     def clear_life(self) -> None:
         """Forget the sign of life of a dead predecessor. Counters and histograms go on."""
+        self._words[Word.BUSY_NS] = self.busy_ns
         self._words[Word.BUSY_SINCE_NS] = 0
+        self._words[Word.LIFE_OUT_NS] = 0
         self.beat()
 
     def begin_stream(self) -> None:
@@ -101,12 +130,17 @@ class StageStats:
     def record(self, span: Span, nanoseconds: int) -> None:
         """Count one duration."""
         index = int(math.log2(max(nanoseconds, 1000) / 1000) * BUCKETS_PER_OCTAVE)
-        self._words[_WORDS + span * HISTOGRAM_BUCKETS + min(index, HISTOGRAM_BUCKETS - 1)] += 1
+        self._words[_SUMS + span] += max(nanoseconds, 0)
+        self._words[_HISTOGRAMS + span * HISTOGRAM_BUCKETS + min(index, HISTOGRAM_BUCKETS - 1)] += 1
 
     def histogram(self, span: Span) -> list[int]:
         """How many durations fell into each bucket."""
-        start = _WORDS + span * HISTOGRAM_BUCKETS
+        start = _HISTOGRAMS + span * HISTOGRAM_BUCKETS
         return [int(n) for n in self._words[start : start + HISTOGRAM_BUCKETS]]
+
+    def sum_ns(self, span: Span) -> int:
+        """All durations of a histogram together."""
+        return int(self._words[_SUMS + span])
 
     def close(self) -> None:
         self._words.release()
@@ -118,6 +152,7 @@ class StageTotals:
 
     def __init__(self, seats: Sequence[StageStats]) -> None:
         self.seats = seats
+        self._busy_ns = 0
 
     def __getitem__(self, word: Word) -> int:
         """The sum over the seats; the earliest and the latest of the times that are noted."""
@@ -126,10 +161,25 @@ class StageTotals:
             return min((value for value in values if value), default=0)
         return max(values) if word is Word.LAST_OUT_NS else sum(values)
 
+    def busy_s(self) -> float:
+        """Seconds spent on work so far, over all seats; never less than it was before."""
+        self._busy_ns = max(self._busy_ns, sum(seat.busy_ns for seat in self.seats))
+        return self._busy_ns / 1e9
+
+    def durations(self, span: Span) -> Histogram:
+        """A histogram over all seats, told by TOLD_EDGES_S."""
+        counts = self._counts(span)
+        edges = (0, *TOLD_EDGES, HISTOGRAM_BUCKETS)
+        told = (sum(counts[start:end]) for start, end in itertools.pairwise(edges))
+        return Histogram(TOLD_EDGES_S, tuple(told), sum(seat.sum_ns(span) for seat in self.seats) / 1e9)
+
     def quantiles_ms(self, span: Span, *fractions: float) -> list[float]:
         """The named quantiles in milliseconds, to the width of a bucket; NaN when nothing was recorded."""
-        counts = [sum(bucket) for bucket in zip(*(seat.histogram(span) for seat in self.seats), strict=True)]
+        counts = self._counts(span)
         return [_quantile_ms(counts, fraction) for fraction in fractions]
+
+    def _counts(self, span: Span) -> list[int]:
+        return [sum(bucket) for bucket in zip(*(seat.histogram(span) for seat in self.seats), strict=True)]
 
     def p50_p95_ms(self, span: Span) -> tuple[float | None, float | None]:
         """Median and 95th percentile in milliseconds; None when nothing was recorded."""

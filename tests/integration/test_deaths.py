@@ -28,6 +28,8 @@ def test_the_stream_goes_on_after_the_death_of(stage: str, launch: Launch, sourc
     assert status.frames.balanced, status.frames
     assert status.frames.in_flight == 0
     assert {s.stage: s.restarts for s in status.stages if s.stage in SPINE} == {s: int(s == stage) for s in SPINE}
+    away = {s.stage: s.recovery.total for s in status.stages if s.recovery is not None}
+    assert away == {s: int(s == stage) for s in away}, "each absence was timed once"
     report = verify_recording(tmp_path / "seen.mp4", FPS)
     assert (report.out_of_order, report.duplicates, report.unreadable) == (0, 0, 0)
     assert report.last_index == FPS * SECONDS - 1, "the viewer saw the stream to its end"

@@ -5,6 +5,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from pipeline.media.verify import verify_recording
 from tests.integration.conftest import FPS, SECONDS
 from tests.integration.running import RunningPipeline, topology
@@ -67,7 +69,7 @@ def test_a_file_is_processed_whole_without_a_relay(launch: Launch, source: Path,
 def test_the_api_tells_health_status_and_metrics(launch: Launch, source: Path) -> None:
     pipeline = launch(source)
     base = pipeline.url_of("api")
-    pipeline.wait_for("first_segment")
+    pipeline.wait_for("first_frame stage=egress")
 
     health = json.loads(urllib.request.urlopen(f"{base}/health").read())
     status = json.loads(urllib.request.urlopen(f"{base}/status").read())
@@ -75,4 +77,20 @@ def test_the_api_tells_health_status_and_metrics(launch: Launch, source: Path) -
 
     assert health == {"status": "OK", "reasons": []}
     assert {stage["stage"] for stage in status["stages"]} >= {"relay", "ingress", "decode", "inference", "egress"}
-    assert 'livepipe_stage_up{stage="inference"} 1.0' in metrics
+    samples = {
+        (sample.name.removeprefix("livepipe_"), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+    }
+    assert samples["stage_up", "inference"] == 1
+    for stage in ("decode", "inference", "egress"):
+        assert samples["stage_latency_seconds_count", stage] > 0
+        assert samples["stage_latency_seconds_sum", stage] > 0
+        assert samples["stage_busy_seconds_total", stage] > 0
+        assert samples["stage_threads", stage] > 0
+        assert samples["stage_open_fds", stage] > 0
+    assert samples["stage_received_bytes_total", "ingress"] > 0
+    assert samples["encoder_target_bytes_per_second", "egress"] == samples["encoder_wanted_bytes_per_second", "egress"]
+    assert samples["stage_sent_bytes_total", "egress"] > samples["encoder_output_bytes_total", "egress"] > 0
+    assert samples["end_to_end_latency_seconds_count",] <= samples["frames_delivered_total",]
+    assert samples["launcher_threads",] > 0

@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from pipeline.memory.stage_stats import BUCKETS_PER_OCTAVE, STATS_BYTES, Span, StageStats, StageTotals, Word
+from pipeline.memory.stage_stats import (
+    BUCKETS_PER_OCTAVE,
+    STATS_BYTES,
+    TOLD_EDGES_S,
+    Span,
+    StageStats,
+    StageTotals,
+    Word,
+)
 
 COUNT_AND_DIE = """
 import os, signal, sys
@@ -145,3 +153,81 @@ def test_the_counters_of_several_processes_of_a_stage_add_up(slab_fd):
     assert p50 == pytest.approx(8, rel=BUCKET - 1)
     assert top == pytest.approx(100, rel=BUCKET - 1)
     assert totals.p50_p95_ms(Span.END_TO_END) == (None, None)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """clock(seconds) -> the time that the counters see from now on."""
+
+    def at(seconds):
+        monkeypatch.setattr(time, "monotonic_ns", lambda: int(seconds * 1e9))
+
+    return at
+
+
+def work(stats, clock, start, end):
+    clock(start)
+    stats.busy()
+    clock(end)
+    stats.idle()
+
+
+def test_time_spent_on_work_adds_up_over_processes_and_seats(slab_fd, clock):
+    fds = [slab_fd(STATS_BYTES) for _ in range(2)]
+    work(StageStats(fds[0]), clock, 10, 10.5)
+    successor, spare = StageStats(fds[0]), StageStats(fds[1])
+    work(successor, clock, 20, 21)
+    work(spare, clock, 30, 30.25)
+    spare.idle()
+    assert StageTotals([successor, spare]).busy_s() == 1.75
+
+
+def test_work_under_way_counts_up_to_the_last_sign_of_life(stats, clock):
+    totals = StageTotals([stats])
+    clock(10)
+    stats.busy()
+    clock(13)
+    stats.beat()
+    clock(99)
+    assert totals.busy_s() == 3
+    stats.clear_life()  # It died; its successor has not begun to work.
+    assert totals.busy_s() == 3
+    work(stats, clock, 200, 201)
+    assert totals.busy_s() == 4
+
+
+def test_the_time_spent_on_work_never_goes_back(stats, clock):
+    totals = StageTotals([stats])
+    clock(10)
+    stats.busy()
+    clock(13)
+    stats.beat()
+    assert totals.busy_s() == 3
+    stats[Word.BUSY_SINCE_NS] = 0  # Its end, as seen between the two stores that tell it.
+    assert totals.busy_s() == 3
+
+
+def test_a_life_begins_with_its_own_first_unit(stats, clock):
+    clock(1)
+    stats.out()
+    clock(2)
+    stats.clear_life()
+    assert stats[Word.LIFE_OUT_NS] == 0
+    clock(3)
+    stats.out()
+    clock(4)
+    stats.out()
+    assert (stats[Word.LIFE_OUT_NS], stats[Word.FIRST_OUT_NS]) == (3 * 10**9, 10**9)
+
+
+def test_a_histogram_is_told_by_fewer_edges_and_moves_nothing(slab_fd):
+    seats = [StageStats(slab_fd(STATS_BYTES)) for _ in range(2)]
+    around = [edge * factor for edge in TOLD_EDGES_S for factor in (0.999, 1.001)]
+    for index, seconds in enumerate([*around, 0.0, 40.0]):
+        seats[index % 2].record(Span.STAGE, round(seconds * 1e9))
+    told = StageTotals(seats).durations(Span.STAGE)
+    assert told.edges_s == TOLD_EDGES_S
+    assert told.counts == (2, *[2] * (len(TOLD_EDGES_S) - 1), 2)
+    assert told.total == len(around) + 2
+    assert told.sum_s == pytest.approx(sum(around) + 40)
+    assert StageTotals(seats).durations(Span.END_TO_END).total == 0
