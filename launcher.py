@@ -1,6 +1,7 @@
 """The command line: run a topology, check one, draw one; look into one that runs, restart a stage of it."""
 
 import argparse
+import contextlib
 import re
 import signal
 import sys
@@ -25,6 +26,7 @@ from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology, without_secrets
 from pipeline.topology_sections import Sink, Source
+from pipeline.trace_view import OFF, NewTraces, trace_view, waterfall
 from pipeline.wiring import Wiring
 
 EXIT_OK = 0
@@ -84,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="show the slots of a running pipeline: states, ages, owners, drops")
     inspect.add_argument("--once", action="store_true", help="print them once, as JSON")
     inspect.set_defaults(command=_inspect)
+    trace = commands.add_parser("trace", help="show the way of single frames through a running pipeline, hop by hop")
+    how_long = trace.add_mutually_exclusive_group()
+    how_long.add_argument("--once", action="store_true", help="the newest frames, once: what is done by default")
+    how_long.add_argument("--follow", action="store_true", help="go on until Ctrl-C or the pipeline's end")
+    trace.add_argument("--json", action="store_true", help="as JSON; with --follow, one line a frame")
+    trace.set_defaults(command=_trace)
     health = commands.add_parser("health", help="exit with 0 if a running pipeline is well, with 1 if it is not")
     health.set_defaults(command=_health)
     restart = commands.add_parser("restart", help="start a stage of a running pipeline again, with a fresh budget")
@@ -100,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         help="PARAMS are all parameters: a new process loads them beside the one at work, and takes over when ready",
     )
     update.set_defaults(command=_update)
-    for command in (top, inspect, restart, update, health):
+    for command in (top, inspect, trace, restart, update, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
     for command in (run, check, graph):
         command.add_argument("file", type=Path, metavar="FILE", help="topology, such as configs/demo.yaml")
@@ -192,14 +200,50 @@ def _look(options: argparse.Namespace, once: Callable[[Status], Any], draw: Call
         elif not console.is_terminal:
             console.print(draw(launcher.status()))
         else:
-            with Live(draw(launcher.status()), console=console, auto_refresh=False) as live:
-                try:
-                    while True:
-                        live.update(draw(launcher.status()), refresh=True)
-                        time.sleep(LOOK_SECONDS)
-                except (KeyboardInterrupt, LauncherSilent):
-                    pass
+            _draw_until_end(console, lambda: draw(launcher.status()))
     return EXIT_OK
+
+
+def _draw_until_end(console: Console, draw: Callable[[], RenderableType]) -> None:
+    with (
+        contextlib.suppress(KeyboardInterrupt, LauncherSilent),
+        Live(draw(), console=console, auto_refresh=False) as live,
+    ):
+        while True:
+            live.update(draw(), refresh=True)
+            time.sleep(LOOK_SECONDS)
+
+
+def _trace(options: argparse.Namespace) -> int:
+    console = Console(width=None if sys.stdout.isatty() else SUMMARY_WIDTH)
+    with ControlLine(control_endpoint(options.name)) as launcher:
+        traces = launcher.traces()
+        if not traces.every:
+            print(OFF, file=sys.stderr)
+            return EXIT_USAGE
+        if not options.follow:
+            if options.json:
+                sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(traces)) + b"\n")
+            else:
+                console.print(trace_view(traces))
+        elif console.is_terminal and not options.json:
+            _draw_until_end(console, lambda: trace_view(launcher.traces()))
+        else:
+            _write_until_end(console, launcher, as_json=options.json)
+    return EXIT_OK
+
+
+def _write_until_end(console: Console, launcher: ControlLine, *, as_json: bool) -> None:
+    """Each frame once, as it is traced."""
+    new = NewTraces()
+    with contextlib.suppress(KeyboardInterrupt, LauncherSilent, BrokenPipeError):
+        while True:
+            for trace in new.of(launcher.traces()):
+                if as_json:
+                    print(msgspec.json.encode(trace).decode(), flush=True)
+                else:
+                    console.print(waterfall(trace))
+            time.sleep(LOOK_SECONDS)
 
 
 def _health(options: argparse.Namespace) -> int:

@@ -22,6 +22,8 @@ from pipeline.messages import (
     Subscribe,
     SupervisionEvent,
     ToLauncher,
+    TraceRequest,
+    Traces,
     UpdateRequest,
 )
 
@@ -52,6 +54,10 @@ class ControlLine:
     def status(self) -> Status:
         """Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
         return msgspec.msgpack.decode(self._ask(StatusRequest()), type=Status)
+
+    def traces(self) -> Traces:
+        """The way of frames that were traced. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(TraceRequest()), type=Traces)
 
     def restart(self, stage: str) -> Answer:
         """Start a stage again. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
@@ -119,6 +125,10 @@ class ControlClient:
     async def status(self) -> Status:
         """Everything that the launcher knows."""
         return msgspec.msgpack.decode(await self._ask(StatusRequest()), type=Status)
+
+    async def traces(self) -> Traces:
+        """The way of frames that were traced."""
+        return msgspec.msgpack.decode(await self._ask(TraceRequest()), type=Traces)
 
     async def restart(self, stage: str) -> Answer:
         """Start a stage again."""

@@ -9,6 +9,7 @@ import threading
 import time
 
 from pipeline.doorbell import BellListener, make_bell, ring, wake
+from pipeline.frame_tracer import FrameTracer
 from pipeline.memory.cuda_handle import CudaSlabHandle
 from pipeline.memory.slab import Slab, create_slab
 from pipeline.memory.slot_table import (
@@ -212,11 +213,13 @@ class LatestReader:
     a thread, the skimmer, listens in its place: `_ear` is armed for the bell then and at no other time.
     """
 
-    def __init__(self, boot: LinkBoot, *, owner: int) -> None:
+    def __init__(self, boot: LinkBoot, *, owner: int, tracer: FrameTracer | None = None) -> None:
+        """`tracer` notes what became of frames that are freed as LATE."""
         self.boot = boot
         self._slab = Slab(boot.fd)
         self.table = ConsumerTable(self._slab, boot.slots, boot.host_slot_bytes)
         self._owner = owner
+        self._tracer = tracer
         self._bell = BellListener(boot.ready_fd)
         self._credit = boot.free_fd
         self._moves = threading.Lock()
@@ -287,6 +290,8 @@ class LatestReader:
         ready = self.table.ready()
         for slot in ready[:-1]:
             self.table.take(slot, self._owner)
+            if self._tracer is not None:
+                self._tracer.end(slot, Outcome.LATE)
             self._finish(slot, Outcome.LATE)
         return ready[-1] if ready else None
 
@@ -308,10 +313,11 @@ class LatestReader:
                 self._arm()
 
 
-def open_reader(boot: LinkBoot, *, owner: int) -> BlockReader | LatestReader:
+def open_reader(boot: LinkBoot, *, owner: int, tracer: FrameTracer | None = None) -> BlockReader | LatestReader:
     """The consumer's end, of the kind that the link's policy names."""
-    kind = LatestReader if boot.policy == "latest" else BlockReader
-    return kind(boot, owner=owner)
+    if boot.policy == "latest":
+        return LatestReader(boot, owner=owner, tracer=tracer)
+    return BlockReader(boot, owner=owner)
 
 
 def _slot_status(slot: Slot, holders: dict[int, str]) -> SlotStatus:

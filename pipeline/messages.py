@@ -77,6 +77,14 @@ class Pause(msgspec.Struct, frozen=True):
     show: Literal["last_frame", "input"] = "last_frame"
 
 
+class TraceBoot(msgspec.Struct, frozen=True):
+    """Where a process notes the hop times of one frame in `every`: ring number `ring` of the slab."""
+
+    fd: int
+    ring: int
+    every: int
+
+
 class WorkerBoot(msgspec.Struct, frozen=True):
     """All that a worker is told. It comes in a memfd whose number is on the command line."""
 
@@ -118,6 +126,7 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     """Whether the output follows the clock: then late frames are dropped, which else are waited for."""
     excerpt: Excerpt | None = None
     """The part of a file that is shown; ingress begins to read where decoding it has to begin."""
+    trace: TraceBoot | None = None
     on_request: bool = False
     """Whether other streams come after this one: then inference waits for the next. `stream` is empty, and `epoch` -1,
     before the first."""
@@ -272,6 +281,10 @@ class Updated(msgspec.Struct, frozen=True, tag="updated"):
 
 class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
     """Answered with Status."""
+
+
+class TraceRequest(msgspec.Struct, frozen=True, tag="trace"):
+    """Answered with Traces."""
 
 
 class RestartRequest(msgspec.Struct, frozen=True, tag="restart"):
@@ -566,6 +579,45 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
         return self.state in ("OK", "LOADING", "DRAINING")
 
 
+class Hop(msgspec.Struct, frozen=True):
+    """A part of a frame's way: it began `start_ms` after the frame's arrival in ingress and took `ms`."""
+
+    name: str
+    start_ms: float
+    ms: float
+
+
+class FrameTrace(msgspec.Struct, frozen=True):
+    """The way of one frame, up to where it was shown or dropped: `outcome` says which. `pts` counts 1/90000 s,
+    `arrived` is seconds since the epoch (UTC)."""
+
+    stream: str
+    epoch: int
+    seq: int
+    pts: int
+    outcome: str
+    arrived: float
+    total_ms: float
+    hops: list[Hop]
+
+
+class HopTimes(msgspec.Struct, frozen=True):
+    """How long one hop takes, over `count` frames that were traced all the way; None without any."""
+
+    name: str
+    count: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class Traces(msgspec.Struct, frozen=True, tag="traces_reply"):
+    """The newest traced frames, newest first. One in `every` is traced; 0: none."""
+
+    every: int
+    traces: list[FrameTrace]
+    hops: list[HopTimes]
+
+
 ToLauncher = (
     Ready
     | Event
@@ -574,6 +626,7 @@ ToLauncher = (
     | Refused
     | Updated
     | StatusRequest
+    | TraceRequest
     | RestartRequest
     | UpdateRequest
     | StreamStartRequest
@@ -582,4 +635,4 @@ ToLauncher = (
     | Subscribe
 )
 ToWorker = Drain | Abandon | Activate | StreamBegin | SetPause | Update | PeerRestarted
-FromLauncher = ToWorker | Answer | SupervisionEvent | Status
+FromLauncher = ToWorker | Answer | SupervisionEvent | Status | Traces

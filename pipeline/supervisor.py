@@ -36,6 +36,7 @@ from pipeline.messages import (
     StreamStopRequest,
     SupervisionEvent,
     ToLauncher,
+    TraceRequest,
     Updated,
     UpdateRequest,
     Usage,
@@ -281,6 +282,8 @@ class Supervisor:
                 self._announce("warning", "launcher", "bad_message", sender=message.sender, problem=message.problem)
             case StatusRequest():
                 self._switchboard.send(sender, self.status())
+            case TraceRequest():
+                self._switchboard.send(sender, self._wiring.traces())
             case RestartRequest():
                 self._switchboard.send(sender, self._restart(message.stage))
             case UpdateRequest():

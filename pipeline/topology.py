@@ -25,6 +25,7 @@ from pipeline.topology_sections import (
     Size,
     Source,
     Streams,
+    Tracing,
 )
 from pipeline.topology_values import Device, FrameMemory, Name, Policy, Section
 
@@ -147,6 +148,7 @@ class Topology(Section, kw_only=True, frozen=True):
     relay: Relay | None = None
     api: Api | None = None
     streams: Streams = Streams()
+    tracing: Tracing = Tracing()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def producer_of(self, link: str) -> str | None:

@@ -40,6 +40,7 @@ _FIXED: dict[str, Callable[[Topology], object]] = {
     "relay": lambda topology: topology.relay,
     "api": lambda topology: topology.api,
     "streams": lambda topology: topology.streams,
+    "tracing": lambda topology: topology.tracing,
     "log_level": lambda topology: topology.log_level,
     "names, kinds, inputs and outputs of stages": lambda topology: {
         name: (type(spec), getattr(spec, "input", None), getattr(spec, "output", None))

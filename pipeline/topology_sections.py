@@ -182,6 +182,12 @@ class Streams(Section, kw_only=True, frozen=True):
     source_timeout: Seconds = 30.0
 
 
+class Tracing(Section, kw_only=True, frozen=True):
+    """One frame in `every` notes when it passes each hop, for `launcher.py trace` and /traces; 0: none does."""
+
+    every: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 30
+
+
 class ClientTls(Section, kw_only=True, frozen=True):
     """PEM files for an https URL. `ca`: whom to trust in the place of the system's authorities; `certificate` and its
     `key`: what to show to a server that asks its clients for one."""

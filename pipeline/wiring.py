@@ -26,6 +26,7 @@ from pipeline.messages import (
     Pause,
     StreamBegin,
     StreamSpec,
+    Traces,
     WorkerBoot,
 )
 from pipeline.run_dir import CONTROL, RunDir
@@ -43,12 +44,16 @@ from pipeline.topology import (
 )
 from pipeline.topology_changes import changed_stages, link_format
 from pipeline.topology_sections import Frame, Sink, Source
+from pipeline.traces import TraceRings
 
 STREAM = "main"
 """The one stream of a topology that names its source and its sink."""
 
 NO_STREAM = -1
 """Number of the stream before the first on request."""
+
+KEPT_NAMES = 64
+"""Streams of which frames may still be in the rings of traced frames."""
 
 
 class Wiring:
@@ -77,6 +82,8 @@ class Wiring:
             for name in self.stage_names()
         }
         self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self._stats_fds.items()}
+        self._stream_names: dict[int, str] = {} if topology.streams.on_request else {0: STREAM}  # by epoch
+        self._trace_rings = self._make_trace_rings()
         if topology.streams.on_request:
             for link in self.links.values():
                 link.table.end()  # So it is between two streams, and before the first.
@@ -135,6 +142,8 @@ class Wiring:
         inference have nothing in hand, and touch nothing before they are told."""
         self.epoch += 1
         self._stream, self._fit = stream, self.topology.frame.fit
+        self._stream_names[self.epoch] = stream.stream
+        self._stream_names.pop(self.epoch - KEPT_NAMES, None)
         self.encoded_cursor.clear()
         for name, spec in self.topology.stages.items():
             if isinstance(spec, OF_ONE_STREAM):
@@ -214,6 +223,7 @@ class Wiring:
             keep_alive=spec.keep_alive if isinstance(spec, Egress) and self._is_live else 0.0,
             live=self._is_live,
             excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
+            trace=self._trace_rings.boot(stage, seat),
             on_request=on_request,
             allow_private=self._allow_private(spec),
             pause=self.pause if isinstance(spec, Inference) else None,
@@ -228,6 +238,8 @@ class Wiring:
     def inherited_fds(self, boot: WorkerBoot) -> list[int]:
         """The descriptors that the worker must inherit."""
         fds = [boot.stats_fd]
+        if boot.trace is not None:
+            fds.append(boot.trace.fd)
         if boot.listen_fd is not None:
             fds += [boot.listen_fd, *boot.media_fds]
         if boot.tls_fd is not None:
@@ -289,6 +301,10 @@ class Wiring:
             for name, link in self.links.items()
         ]
 
+    def traces(self) -> Traces:
+        """The way of frames that were traced."""
+        return self._trace_rings.read(self._stream_names)
+
     def frame_count(self) -> FrameCount:
         """The equation over the chain decode -> inference -> egress.
 
@@ -316,6 +332,7 @@ class Wiring:
     def close(self) -> None:
         """Give back memory, descriptors and sockets. The workers must be gone."""
         self.encoded_cursor.close()
+        self._trace_rings.close()
         for link in self.links.values():
             link.close()
         for seats in self.stats.values():
@@ -408,6 +425,15 @@ class Wiring:
         link = self.topology.links[name]
         cuda = self.allocator.handles[name] if self.allocator else None
         return FrameLink(name, link.slots, link.policy, link_format(self.topology, name), cuda)
+
+    def _make_trace_rings(self) -> TraceRings:
+        """For whoever ends a frame: the stages behind ingress, and the launcher in the place of one that is dead."""
+        stages = self.topology.stages.items()
+        seats = {name: self._seats(name) for name, spec in stages if isinstance(spec, Decode | Inference | Egress)}
+        rings = TraceRings(self.topology.name, self.topology.tracing.every, seats)
+        for link in self.links.values():
+            link.table.on_end = rings.own.end
+        return rings
 
     def _slab(self, name: str, nbytes: int) -> int:
         fd = create_slab(f"{self.topology.name}-{name}", nbytes)

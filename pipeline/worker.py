@@ -21,6 +21,7 @@ import zmq
 
 from pipeline import log
 from pipeline.doorbell import wake
+from pipeline.frame_tracer import FrameTracer
 from pipeline.memory.cuda_driver import CudaUnavailable
 from pipeline.memory.stage_stats import StageStats
 from pipeline.messages import (
@@ -71,6 +72,7 @@ class Worker:
     def __init__(self, boot: WorkerBoot) -> None:
         self.boot = boot
         self.stats = StageStats(boot.stats_fd)
+        self.tracer = FrameTracer(boot.trace)
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()

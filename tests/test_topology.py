@@ -341,6 +341,12 @@ def test_a_slot_that_cannot_hold_the_frame_is_refused():
         load_topology(ROOT / "configs/demo.yaml", {"links.styled.max_frame": {"width": 256, "height": 256}})
 
 
+@pytest.mark.parametrize(("every", "said"), [(-1, "Expected `int` >= 0"), ("often", "Expected `int`, got `str`")])
+def test_how_many_frames_are_traced_is_a_number(every, said):
+    with pytest.raises(TopologyFileError, match=rf"demo\.yaml:\d+: tracing.every: {said}"):
+        load_topology(ROOT / "configs/demo.yaml", {"tracing.every": every})
+
+
 ELSEWHERE = "https://server.example/out"
 
 

@@ -148,7 +148,7 @@ def test_a_worker_inherits_all_that_it_is_told_of(wiring):
     boot = wiring.boot("decode", 1)
     link = boot.output
     assert sorted(wiring.inherited_fds(boot)) == sorted(
-        [boot.stats_fd, boot.encoded.fd, link.fd, link.ready_fd, link.free_fd]
+        [boot.stats_fd, boot.trace.fd, boot.encoded.fd, link.fd, link.ready_fd, link.free_fd]
     )
     assert wiring.boot("api", 1).listen_fd in wiring.inherited_fds(wiring.boot("api", 1))
 

@@ -33,6 +33,8 @@ class Decode:
         assert boot.output is not None
         self._worker = worker
         self._stats = worker.stats
+        self._tracer = worker.tracer
+        self._began_ns = 0  # on the picture in hand
         self._epoch = boot.epoch
         self._frame = boot.frame
         self._waits = boot.output.policy == "block"
@@ -113,6 +115,7 @@ class Decode:
 
     def _take(self, message: EncodedBytes) -> None:
         self._stats.busy()
+        self._began_ns = time.monotonic_ns()
         self._stats.add(Word.BYTES_IN, len(message.data))
         for item in self._live.feed(message.segment, message.data, gap=message.gap):
             if self._live.streams is not self._announced:
@@ -129,10 +132,12 @@ class Decode:
             return
         self._stats.add(Word.UNITS_IN)
         table = self._writer.table
+        began_ns = max(self._began_ns, arrived_ns)
         self._stats.idle()  # Waiting for the stage behind is no hang.
+        seq = table.next_seq()
         while True:
             slot = self._writer.acquire(
-                seq=table.next_seq(),
+                seq=seq,
                 pts=item.pts,
                 epoch=self._epoch,
                 arrived_ns=arrived_ns,
@@ -145,12 +150,15 @@ class Decode:
             self._worker.check_abandoned()
         self._stats.busy()
         if slot is None:
+            self._tracer.no_slot(seq, self._epoch, item.pts, arrived_ns, began_ns)
             self._writer.drop(Outcome.NO_SLOT)
             return
+        self._tracer.begin(table, slot, began_ns)
         self._decoder.scale_into(item.frame, self._target.array(slot))
         self._target.complete(slot)
         self._writer.publish(slot)
-        self._stats.record(Span.STAGE, time.monotonic_ns() - arrived_ns)
+        self._began_ns = time.monotonic_ns()  # on the next, if the same bytes hold one
+        self._stats.record(Span.STAGE, self._began_ns - arrived_ns)
         self._stats.out()
 
     def _announce_sound(self) -> None:

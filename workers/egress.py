@@ -39,6 +39,7 @@ class Egress:
         assert boot.input is not None
         self._worker = worker
         self._stats = worker.stats
+        self._tracer = worker.tracer
         self._shown = False
         self._text = text
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
@@ -46,7 +47,7 @@ class Egress:
         shown_to = worker.stats[Word.MEDIA_TICKS] or None if self._trickle is not None else None
         self._keep_alive = KeepAlive(boot.keep_alive, shown_to)
         self._before = next((sink.tail for sink in sinks if isinstance(sink, ContainerFile)), TsTail())
-        self._reader = open_reader(boot.input, owner=boot.incarnation)
+        self._reader = open_reader(boot.input, owner=boot.incarnation, tracer=self._tracer)
         self._source = open_source(boot.input, self._reader.table)
         self._muxer = TsMuxer(Codec.H264, self._before.audio, self._before.audio_channels)
         self._segmenter = Segmenter(self._muxer, _Tee(sinks, worker.stats), gives_up_audio=self._trickle is not None)
@@ -88,11 +89,13 @@ class Egress:
             return
         accepted = self._keep_alive.accepts(slot.pts, slot.ready_ns)
         if not accepted or not self._has_room():
+            self._tracer.end(slot, Outcome.LATE)
             self._reader.release(slot, Outcome.LATE)  # Better here than in a queue behind the encoder.
             return
         self._stats.busy()
         self._begin_anew_after_a_loss()
         units = self._encode(slot)
+        encoded_ns = time.monotonic_ns()
         if self._trickle is not None:  # Viewers must not see it twice; of a file it is known what is in it.
             self._reader.commit(slot)
         self._write(units)
@@ -106,6 +109,7 @@ class Egress:
             self._stats.record(Span.END_TO_END, now - slot.arrived_ns)
             self._stats.out()
         self._stats[Word.MEDIA_TICKS] = slot.pts
+        self._tracer.end(slot, slot.verdict, encoded_ns, now)
         self._reader.release(slot, slot.verdict)
         self._stats.idle()
         if self._trickle is not None:

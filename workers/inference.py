@@ -37,7 +37,7 @@ class Inference:
         spec = boot.spec.processor
         self._worker = worker
         self._processor = processor
-        self._reader = open_reader(boot.input, owner=boot.incarnation)
+        self._reader = open_reader(boot.input, owner=boot.incarnation, tracer=worker.tracer)
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         self._side = AudioWriter(boot.audio_endpoint, worker.zmq)
         tensors = (

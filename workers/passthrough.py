@@ -24,7 +24,7 @@ def pass_frames(worker: Worker) -> None:
     boot, stats = worker.boot, worker.stats
     assert boot.input is not None
     assert boot.output is not None
-    reader = open_reader(boot.input, owner=boot.incarnation)
+    reader = open_reader(boot.input, owner=boot.incarnation, tracer=worker.tracer)
     writer = LinkWriter(boot.output, owner=boot.incarnation)
     source, pixels = open_source(boot.input, reader.table), open_target(boot.output, writer.table)
     show = _show(boot.spec)
@@ -45,6 +45,7 @@ def pass_frames(worker: Worker) -> None:
             )
         ) is None:
             worker.check_abandoned()
+        worker.tracer.pass_on(slot, writer.table, target)
         stats.busy()
         show(source.picture(slot), pixels.array(target))
         pixels.complete(target)

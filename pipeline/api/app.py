@@ -35,7 +35,7 @@ from pipeline.api.route import Route
 from pipeline.api.stream_session import Channels
 from pipeline.api.stream_watch import StreamWatch
 from pipeline.control import LauncherSilent
-from pipeline.messages import Pause, Status
+from pipeline.messages import Pause, Status, Traces
 from pipeline.topology_sections import Api as Section
 
 SHUTDOWN_SECONDS = 1.0
@@ -124,6 +124,7 @@ class Api:
             msgspec.structs.replace(health, is_open=True),
             Route("GET", "/status", self.status, "Everything that the launcher knows", Status, refusals=(503,)),
             metrics,
+            Route("GET", "/traces", self.traces, "The way of single frames, hop by hop", Traces, refusals=(503,)),
             Route("GET", "/version", self.version, "What runs here", answers.Version),
             Route("GET", "/app-version", self.app_version, "The version of this program", answers.AppVersion),
             Route("GET", "/hardware/info", self.hardware_info, "What this machine has", HardwareInfo),
@@ -229,6 +230,10 @@ class Api:
     async def status(self, _request: web.Request) -> web.Response:
         """Everything that the launcher knows, as `messages.Status`."""
         return _json(redacted_status(await self._line.status()))
+
+    async def traces(self, _request: web.Request) -> web.Response:
+        """The newest frames that were traced, as `messages.Traces`."""
+        return _json(await self._line.traces())
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus text format."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pipeline.api.problems import not_now
 from pipeline.control import ControlClient
-from pipeline.messages import Answer, Pause, Status, StreamSpec, SupervisionEvent
+from pipeline.messages import Answer, Pause, Status, StreamSpec, SupervisionEvent, Traces
 
 MAX_WAITING = 16
 """Questions on one line, the one that is being answered included; one more is turned away."""
@@ -33,6 +33,9 @@ class LauncherLine:
     async def status(self) -> Status:
         """With everything in it that was done before."""
         return await self._prompt.ask(self._prompt.client.status())
+
+    async def traces(self) -> Traces:
+        return await self._prompt.ask(self._prompt.client.traces())
 
     async def start_stream(self, spec: StreamSpec) -> Answer:
         return await self._prompt.ask(self._prompt.client.start_stream(spec))

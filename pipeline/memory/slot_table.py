@@ -21,7 +21,7 @@ How each count stays exact under SIGKILL at any instruction:
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 
 from pipeline.memory.slab import Slab, page_aligned
@@ -98,6 +98,7 @@ _HELD_NS = 9
 _WIDTH = 10
 _HEIGHT = 11
 _VERDICT = 12
+_CARRIED = 13  # three words, of frames that are traced: see ProducerTable.carry
 _RECORD_WORDS = 16
 
 
@@ -182,9 +183,29 @@ class Slot:
         return int(self._words[self._base + _READY_NS])
 
     @property
+    def held_ns(self) -> int:
+        """When the party that holds the slot, FILLING or IN_USE, came to hold it."""
+        return int(self._words[self._base + _HELD_NS])
+
+    @property
     def since_ns(self) -> int:
         """When the slot came into its state; meaningless while it is FREE."""
-        return self.ready_ns if self.state == READY else int(self._words[self._base + _HELD_NS])
+        return self.ready_ns if self.state == READY else self.held_ns
+
+    @property
+    def decoding_ns(self) -> int:
+        """When decode began on the frame. This and the two below are there for traced frames only."""
+        return int(self._words[self._base + _CARRIED])
+
+    @property
+    def decoded_ns(self) -> int:
+        """When it was READY on the link before this one; 0 on the first."""
+        return int(self._words[self._base + _CARRIED + 1])
+
+    @property
+    def taken_ns(self) -> int:
+        """When it was taken from the link before this one; 0 on the first."""
+        return int(self._words[self._base + _CARRIED + 2])
 
 
 class SlotTable:
@@ -341,6 +362,14 @@ class ProducerTable(SlotTable):
         words[base + _HEIGHT] = height
         words[base + _VERDICT] = verdict
 
+    def carry(self, slot: Slot, decoding_ns: int, decoded_ns: int = 0, taken_ns: int = 0) -> None:
+        """Note the times that a traced frame has behind it. While FILLING; what is found in the record of a frame that
+        is not traced is another frame's."""
+        words, base = self._words, slot._base + _CARRIED
+        words[base] = decoding_ns
+        words[base + 1] = decoded_ns
+        words[base + 2] = taken_ns
+
     def publish(self, slot: Slot, now_ns: int) -> None:
         """FILLING -> READY. The pixels must be complete: from here on they survive this process."""
         words, base = self._words, slot._base
@@ -407,6 +436,9 @@ class ConsumerTable(SlotTable):
 
 class SupervisorTable(SlotTable):
     """The supervisor's moves, for a party that is dead: killed AND waited for, never merely silent."""
+
+    on_end: Callable[[Slot, Outcome], None] | None = None
+    """Is told of every frame that ends here, before its slot is FREE."""
 
     def reclaim_producer(self, outcome: Outcome) -> int:
         """FILLING -> FREE, counted as `outcome`: CRASH for a producer that numbers frames, RETRY for one that still
@@ -503,6 +535,8 @@ class SupervisorTable(SlotTable):
         words = self._words
         if words[slot._base + _VERDICT] == Outcome.ADDED:
             outcome = Outcome.ADDED
+        if self.on_end is not None and outcome.is_drop and slot.state != FILLING:
+            self.on_end(slot, outcome)
         words[_SUPERVISOR_COUNTS + outcome] += 1
         words[slot._base + _STATE] = slot.generation << STATE_BITS | FREE
 

@@ -51,6 +51,7 @@ class FrameWork:
         good at a time as frames may be in flight."""
         self._worker = worker
         self._stats = worker.stats
+        self._tracer = worker.tracer
         self._processor = processor
         self._passes_through = spec.on_error == "pass_through"
         self._in_flight = spec.in_flight
@@ -109,6 +110,7 @@ class FrameWork:
             for text in result.texts:
                 self._write_text(identity.pts, text, seq=identity.seq)
             if result.image is None:
+                self._tracer.end(slot, Outcome.WITHHELD)
                 self._reader.release(slot, Outcome.WITHHELD)
             else:
                 self._hand_on(slot, result.image, result.before)
@@ -169,5 +171,7 @@ class FrameWork:
                 part=part,
             )
             if target is not None:
+                if verdict is not Outcome.ADDED:
+                    self._tracer.pass_on(slot, self._writer.table, target)
                 return target
             self._worker.check_abandoned()

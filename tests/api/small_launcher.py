@@ -21,6 +21,8 @@ from pipeline.messages import (
     StreamStatus,
     StreamStopRequest,
     SupervisionEvent,
+    TraceRequest,
+    Traces,
     UpdateRequest,
 )
 from pipeline.switchboard import BadMessage, Switchboard
@@ -44,6 +46,7 @@ class SmallLauncher:
         self.pause: Pause | None = None
         self.held: list[bytes] | None = None  # who waits for an update while it is a list
         self.streams: list[StreamStatus] = []
+        self.traces = Traces(0, [], [])
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="small-launcher")
@@ -139,6 +142,8 @@ class SmallLauncher:
         match message:
             case StatusRequest():
                 self._switchboard.send(sender, self.status())
+            case TraceRequest():
+                self._switchboard.send(sender, self.traces)
             case StreamStartRequest(spec=spec):
                 self._switchboard.send(sender, self._start(spec))
             case StreamStopRequest(stream=stream):
