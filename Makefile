@@ -15,7 +15,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,otel,dev]'
 	touch $@
 
 # pytrickle pins an old av, so it lives in an environment of its own; the interoperability tests and the benchmarks use it.
@@ -57,7 +57,7 @@ test: lint $(PEER_STAMP) $(COMFY_STAMP)
 	$(COMFY_VENV)/bin/python -m pytest tests/comfyui
 
 $(BENCH_STAMP): $(STAMP)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev,bench]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,otel,dev,bench]'
 	touch $@
 
 bench: $(BENCH_STAMP) $(PEER_STAMP) $(COMFY_STAMP)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.topology import Topology
 
-SERVICES = ("relay", "api")
+LISTENING = ("relay", "api")
 
 
 class PortInUse(Exception):
@@ -19,7 +19,7 @@ class Listeners:
         sockets = dict(_open_all(topology))
         self.relay_tls = sockets.pop("relay.tls.port", None)
         """The port of the relay's that speaks TLS."""
-        self.services = {key: sockets.pop(key) for key in SERVICES if key in sockets}
+        self.services = {key: sockets.pop(key) for key in LISTENING if key in sockets}
         self.media = list(sockets.values())
         """Further ports of the relay's."""
         self._api_scheme = "https" if topology.api is not None and topology.api.tls is not None else "http"
@@ -40,7 +40,7 @@ class Listeners:
 
 
 def _open_all(topology: Topology) -> Iterator[tuple[str, socket.socket]]:
-    for key in SERVICES:
+    for key in LISTENING:
         service = getattr(topology, key)
         if service is not None:
             yield key, _listen(f"{key}.port", service.host, service.port)

@@ -114,6 +114,8 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     """The relay's section, for the relay alone: it holds the tokens."""
     api: Api | None = None
     """The api's section, for the api alone, for the same reason."""
+    otel: str | None = None
+    """The collector that traced frames are sent to, for the process that sends them."""
     encoded: EncodedBoot | None = None
     input: LinkBoot | None = None
     output: LinkBoot | None = None

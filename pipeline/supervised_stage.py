@@ -4,12 +4,11 @@ supervisor decides."""
 import collections
 import time
 
-from pipeline.listeners import SERVICES
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
 from pipeline.messages import Encoding, StageStatus, Usage
 from pipeline.recovery import Recovery
 from pipeline.stage_process import StageProcess
-from pipeline.topology import OF_ONE_STREAM, Egress, Inference, Topology
+from pipeline.topology import OF_ONE_STREAM, SERVICES, Egress, Inference, Topology
 from pipeline.topology_sections import Limits, Restart
 
 STARTING, READY, BACKOFF, FINISHED, FAILED = "STARTING", "READY", "BACKOFF", "FINISHED", "FAILED"

@@ -119,6 +119,9 @@ ChannelUser = Source | Sink | Publisher | Recorder
 SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
 """Through these every stream goes, in this order; a topology has one of each."""
 
+SERVICES = ("relay", "api", "otel")
+"""Processes that are no stages. They end after the stages, and are started again whenever they end before."""
+
 OF_ONE_STREAM = (Ingress, Decode, Egress)
 """With streams on request, these live as long as a stream does; inference serves one after the other."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from pipeline.processors.comfyui.workflow import change, convert, read_workflow
 from pipeline.processors.comfyui.workspace import find_workspace
 from pipeline.processors.errors import ProcessorError
 from pipeline.topology import (
+    SERVICES,
     SPINE,
     ChannelUser,
     Decode,
@@ -24,12 +26,14 @@ from pipeline.topology import (
     channels_of,
     is_on_relay,
 )
-from pipeline.topology_sections import Api, ApiTls, ClientTls, Relay, RelayTls
+from pipeline.topology_sections import Api, ApiTls, ClientTls, Relay, RelayTls, Tracing
 from pipeline.topology_values import TopologyError
 
 MIN_LATEST_SLOTS = 3
 
-RESERVED_NAMES = ("launcher", "relay", "api")
+RESERVED_NAMES = ("launcher", *SERVICES)
+
+OTEL_PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 
 MIN_TOKEN_LENGTH = 8
 _TOKEN = re.compile(rf"\$\{{[A-Za-z_]\w*\}}|(?=.{{{MIN_TOKEN_LENGTH}}})[A-Za-z0-9._~+/-]+=*", re.A)
@@ -49,6 +53,7 @@ def check_graph(topology: Topology) -> None:
     _check_access(topology)
     _check_sound(topology)
     _check_workflows(topology)
+    _check_tracing(topology.tracing)
     if topology.api is not None:
         _check_api(topology.api)
     if topology.relay is not None:
@@ -186,6 +191,24 @@ def _check_workflows(topology: Topology) -> None:
                 stream_prompt(workflow, 0)
         except ProcessorError as error:
             raise TopologyError(f"{path}.workflow", str(error)) from error
+
+
+def _check_tracing(tracing: Tracing) -> None:
+    if tracing.otel is None:
+        return
+    if not _URL_PREFIX.fullmatch(tracing.otel):
+        raise TopologyError(
+            "tracing.otel", f"{tracing.otel!r} is no collector's URL; allowed: such as http://127.0.0.1:4318"
+        )
+    if not tracing.every:
+        raise TopologyError("tracing.otel", "nothing is traced with every: 0; allowed: every: 1 or more, or no otel")
+    try:
+        for package in OTEL_PACKAGES:
+            metadata.version(package)
+    except metadata.PackageNotFoundError as missing:
+        raise TopologyError(
+            "tracing.otel", f"needs {missing.name}; run: pip install 'livepipe[otel]', or leave otel out"
+        ) from missing
 
 
 def _check_file_ends(topology: Topology) -> None:

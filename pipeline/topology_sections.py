@@ -183,9 +183,11 @@ class Streams(Section, kw_only=True, frozen=True):
 
 
 class Tracing(Section, kw_only=True, frozen=True):
-    """One frame in `every` notes when it passes each hop, for `launcher.py trace` and /traces; 0: none does."""
+    """One frame in `every` notes when it passes each hop, for `launcher.py trace` and /traces; 0: none does. `otel` is
+    the base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318."""
 
     every: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 30
+    otel: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
 class ClientTls(Section, kw_only=True, frozen=True):

@@ -166,7 +166,8 @@ class Wiring:
 
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
-        return [*self.listeners.services, *self.topology.stages]
+        exports = ["otel"] if self.topology.tracing.otel is not None else []
+        return [*self.listeners.services, *exports, *self.topology.stages]
 
     @property
     def helper_pids(self) -> set[int]:
@@ -215,6 +216,7 @@ class Wiring:
             else None,
             relay=self.topology.relay if stage == "relay" else None,
             api=self.topology.api if stage == "api" else None,
+            otel=self.topology.tracing.otel if stage == "otel" else None,
             encoded=self.encoded if joined else None,
             input=self._link_boot(getattr(spec, "input", None)),
             output=self._link_boot(getattr(spec, "output", None)),

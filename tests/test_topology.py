@@ -347,6 +347,20 @@ def test_how_many_frames_are_traced_is_a_number(every, said):
         load_topology(ROOT / "configs/demo.yaml", {"tracing.every": every})
 
 
+@pytest.mark.parametrize(
+    ("tracing", "said"),
+    [
+        ({"otel": "collector:4318"}, "'collector:4318' is no collector's URL; allowed: such as http://127.0.0.1:4318"),
+        ({"otel": "http://c:4318", "every": 0}, "nothing is traced with every: 0"),
+        ({"otel": "http://c:4318"}, r"needs no-such-package; run: pip install 'livepipe\[otel\]', or leave otel out"),
+    ],
+)
+def test_a_collector_that_cannot_be_sent_to_is_one_line(monkeypatch, tracing, said):
+    monkeypatch.setattr("pipeline.topology_graph.OTEL_PACKAGES", ("no-such-package",))
+    with pytest.raises(TopologyFileError, match=rf"demo\.yaml:\d+: tracing.otel: {said}"):
+        load_topology(ROOT / "configs/demo.yaml", {"tracing": tracing})
+
+
 ELSEWHERE = "https://server.example/out"
 
 
