@@ -9,7 +9,7 @@ PEER_STAMP := $(PEER_VENV)/.installed
 COMFY_VENV := .venv-comfyui
 COMFY_STAMP := $(COMFY_VENV)/.installed
 
-.PHONY: demo demo-comfyui test lint bench chaos setup clean
+.PHONY: demo demo-comfyui test lint bench chaos package setup clean
 
 setup: $(STAMP)
 
@@ -53,7 +53,7 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 test: lint $(PEER_STAMP) $(COMFY_STAMP)
-	$(PY) -m pytest -m "not chaos" -n 3 --dist worksteal
+	$(PY) -m pytest -m "not chaos and not package" -n 3 --dist worksteal
 	$(COMFY_VENV)/bin/python -m pytest tests/comfyui
 
 $(BENCH_STAMP): $(STAMP)
@@ -72,6 +72,9 @@ bench: $(BENCH_STAMP) $(PEER_STAMP) $(COMFY_STAMP)
 
 chaos: $(STAMP)
 	$(PY) -m pytest -m chaos -s
+
+package: $(STAMP)
+	$(PY) -m pytest -m package tests/test_package.py
 
 clean:
 	rm -rf $(VENV) $(PEER_VENV) $(COMFY_VENV) build out *.egg-info

@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from pipeline import __version__
 from pipeline.control import ControlLine, LauncherSilent
 from pipeline.display import Terminal, frame_text, slot_view, stage_table, top_view
 from pipeline.file_run import FileRun, unfinished
@@ -22,12 +23,16 @@ from pipeline.listeners import PortInUse
 from pipeline.media.file_kinds import CONTAINERS
 from pipeline.messages import Status
 from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
+from pipeline.shipped import find_topology, shipped_names
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology, without_secrets
 from pipeline.topology_sections import Sink, Source
 from pipeline.trace_view import OFF, NewTraces, trace_view, waterfall
 from pipeline.wiring import Wiring
+
+COMMAND = "livepipe"
+"""What the launcher is called where the package is installed."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -65,8 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="launcher.py", description="Real-time generative video in supervised processes."
+        prog=COMMAND if Path(sys.argv[0]).name == COMMAND else "launcher.py",
+        description="Real-time generative video in supervised processes.",
     )
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a topology until its source ends or Ctrl-C")
     run.add_argument("--input", type=Path, metavar="FILE", help="this video file as the source, of any kind")
@@ -111,7 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (top, inspect, trace, restart, update, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
     for command in (run, check, graph):
-        command.add_argument("file", type=Path, metavar="FILE", help="topology, such as configs/demo.yaml")
+        command.add_argument(
+            "file", type=Path, metavar="FILE", help=f"topology: a file, or one of {', '.join(shipped_names())}"
+        )
         command.add_argument(
             "--set", action="append", default=[], metavar="PATH=VALUE", help="replace one value, such as relay.port=0"
         )
@@ -300,7 +309,7 @@ def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:
 
 
 def _load(options: argparse.Namespace) -> Topology:
-    return load_topology(options.file, dict(_override(text) for text in options.set))
+    return load_topology(find_topology(options.file), dict(_override(text) for text in options.set))
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 
+from pipeline.import_path import import_path
 from pipeline.messages import Usage, WorkerBoot
+from pipeline.run_dir import run_dir
 from pipeline.wiring import encode_boot
 
 LAST_LINES = 20
@@ -23,8 +24,6 @@ MAX_READS = 16
 MAX_LINE_BYTES = 64 * 1024
 
 _PR_SET_CHILD_SUBREAPER = 36
-
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 class StageProcess:
@@ -38,13 +37,13 @@ class StageProcess:
         python = (boot.spec.python if boot.spec else None) or sys.executable
         try:
             self._process = subprocess.Popen(
-                [python, "-m", f"workers.{worker}", f"{boot.pipeline}:{boot.stage}", "--boot-fd", str(boot_fd)],
+                [python, "-P", "-m", f"workers.{worker}", f"{boot.pipeline}:{boot.stage}", "--boot-fd", str(boot_fd)],
                 pass_fds=[*fds, boot_fd],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=_environment(worker),
+                env=_environment(worker, import_path(run_dir(boot.pipeline))),
             )
         finally:
             os.close(boot_fd)
@@ -134,14 +133,9 @@ def become_reaper() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _environment(worker: str) -> dict[str, str]:
-    environment = os.environ | {"PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"}
+def _environment(worker: str, python_path: str) -> dict[str, str]:
+    environment = os.environ | {"PYTHONPATH": python_path, "PYTHONUNBUFFERED": "1"}
     if worker != "inference":
         # Threads for numpy's linear algebra cost 90 ms of CPU at every start, and only processors have a use for them.
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     return environment
-
-
-def _import_path() -> str:
-    """Lets an interpreter of the stage's own (`python:`) import `pipeline` and `workers` uninstalled."""
-    return os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 import yaml
 
+from pipeline.shipped import shipped_names
 from pipeline.topology import AnyStage, Stage, Topology
 from pipeline.topology_graph import check_graph
 from pipeline.topology_values import TopologyError
@@ -35,7 +36,7 @@ def load_topology(path: Path, overrides: dict[str, Any] | None = None) -> Topolo
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise TopologyFileError(f"{path}: {reason}; give the path of a topology such as configs/demo.yaml") from error
+        raise TopologyFileError(f"{path}: {reason}; give a file, or one of {', '.join(shipped_names())}") from error
     root, raw = _parse(path, text)
     if not isinstance(raw, dict):
         raise TopologyFileError(f"{path}:1: a topology is a mapping with the keys {', '.join(_allowed(()))}")

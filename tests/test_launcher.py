@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import launcher
+from pipeline import __version__
 from pipeline.topology_file import load_topology
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +67,18 @@ def test_wrong_usage_is_exit_code_2_and_shows_the_usage(capsys, arguments):
         launcher.main(arguments)
     assert caught.value.code == 2
     assert "usage: launcher.py" in capsys.readouterr().err
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit) as caught:
+        launcher.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"livepipe {__version__}\n"
+
+
+def test_a_shipped_topology_is_found_from_any_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "check", "demo") == run(capsys, "check", DEMO)
 
 
 def test_the_graph_joins_every_stage_by_its_links(capsys):

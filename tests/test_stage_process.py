@@ -61,12 +61,12 @@ def until_silent(process):
 
 
 def test_a_worker_is_named_so_that_people_find_it(start):
-    process = start('echo "$1 $2 $3 $4"')
+    process = start('echo "$2 $3 $4 $5"')
     assert until_line(process, "workers") == ["-m workers.inference demo:inference --boot-fd"]
 
 
 def test_a_worker_reads_what_it_was_told_from_its_descriptor(start):
-    process = start('od -An -tx1 -v "/proc/self/fd/$5" | tr -d " \\n"; echo; echo done')
+    process = start('od -An -tx1 -v "/proc/self/fd/$6" | tr -d " \\n"; echo; echo done')
     text = until_line(process, "done")[0]
     boot = msgspec.msgpack.decode(bytes.fromhex(text), type=WorkerBoot)
     assert (boot.stage, boot.incarnation) == ("inference", 7)

@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from importlib import metadata
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from pipeline import __version__
 from pipeline.api import answers, streams
 from pipeline.api.access import Access
 from pipeline.api.changes import Changed, change, has_stream
@@ -44,14 +44,6 @@ SHUTDOWN_SECONDS = 1.0
 UPDATED = "Parameters updated successfully"
 
 
-def version() -> str:
-    """Of this program."""
-    try:
-        return metadata.version("livepipe")
-    except metadata.PackageNotFoundError:  # It runs from a folder and was never installed.
-        return "0"
-
-
 class Api:
     """`pipeline` is the topology's name; PIPELINE and MODEL_ID in the environment say otherwise to Livepeer's workers,
     as they do to its own runner."""
@@ -65,7 +57,7 @@ class Api:
         self._pipeline = os.environ.get("PIPELINE", pipeline)
         self._model = os.environ.get("MODEL_ID") or os.environ.get("CAPABILITY_NAME") or pipeline
         self._access = Access(section)
-        self._version = version()
+        self._version = __version__
         self.routes = self._routes()
         self._document = document(self.routes, self._version, with_tokens=bool(section.tokens))
 
