@@ -135,8 +135,8 @@ class ApiTls(Section, kw_only=True, frozen=True):
 
 
 class Api(Section, kw_only=True, frozen=True):
-    """The HTTP service: docs/api.md. With `tokens` every request but /health has to show one as a bearer token;
-    ${NAME} stands for an environment variable. `cors_origins` are those of Relay.
+    """The HTTP service: docs/api.md. With `tokens` every request but /health and /ready has to show one as a bearer
+    token; ${NAME} stands for an environment variable. `cors_origins` are those of Relay.
 
     Whoever asks for a stream names URLs that this machine then opens: `allowed_urls` are what they may begin with, by
     default any; `allow_private` lets them lead to this machine and to private networks, by default if and only if the

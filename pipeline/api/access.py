@@ -16,7 +16,7 @@ from pipeline.trickle.origins import Origins
 from pipeline.trickle.reply import Refusal
 from pipeline.trickle.tokens import Tokens
 
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/ready"})
 """Need no token: load balancers have none."""
 
 METHODS = "GET, POST"

@@ -94,6 +94,7 @@ class Api:
         state = msgspec.structs.replace(state, refusals=(404, 503))
         warm = Route("POST", "/warmup", self.warmup, "Load a workflow before a stream comes", done, Warmup)
         health = Route("GET", "/health", self.health, "For load balancers", Health, statuses=(200, 503))
+        ready = Route("GET", "/ready", self.ready, "For those that do not wait", Health, statuses=(200, 503))
         metrics = Route("GET", "/metrics", self.metrics, "For Prometheus", refusals=(503,), content_type="text/plain")
         return [
             start,
@@ -114,6 +115,7 @@ class Api:
             state.also("/stream/{stream_id}/status"),
             Route("GET", "/streams", self.list_streams, "Streams on request", answers.Streams, refusals=(503,)),
             msgspec.structs.replace(health, is_open=True),
+            msgspec.structs.replace(ready, is_open=True),
             Route("GET", "/status", self.status, "Everything that the launcher knows", Status, refusals=(503,)),
             metrics,
             Route("GET", "/traces", self.traces, "The way of single frames, hop by hop", Traces, refusals=(503,)),
@@ -213,11 +215,19 @@ class Api:
 
     async def health(self, _request: web.Request) -> web.Response:
         """503 when nothing should be sent here: `reasons` says why."""
-        try:
-            health = health_of(await self._line.look())
-        except LauncherSilent as silent:
-            health = Health("ERROR", [str(silent)])
+        health = await self._health()
         return _json(health, health.http_status)
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """The same, but 503 while a model loads too."""
+        health = await self._health()
+        return _json(health, 200 if health.is_loaded else 503)
+
+    async def _health(self) -> Health:
+        try:
+            return health_of(await self._line.look())
+        except LauncherSilent as silent:
+            return Health("ERROR", [str(silent)])
 
     async def status(self, _request: web.Request) -> web.Response:
         """Everything that the launcher knows, as `messages.Status`."""

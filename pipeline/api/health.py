@@ -28,7 +28,12 @@ class Health(msgspec.Struct, frozen=True):
     @property
     def http_status(self) -> int:
         """200 while a load balancer may send something here, or should wait for it."""
-        return 200 if self.status in ("IDLE", "LOADING", "OK") else 503
+        return 200 if self.is_loaded or self.status == "LOADING" else 503
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether streams can be sent here now, and need not wait for a model."""
+        return self.status in ("IDLE", "OK")
 
 
 def health_of(status: Status) -> Health:
@@ -49,7 +54,7 @@ async def wait_until_loaded(line: LauncherLine) -> None:
     """Return once streams can be sent here."""
     while True:
         with contextlib.suppress(LauncherSilent):
-            if health_of(await line.look()).status in ("IDLE", "OK"):
+            if health_of(await line.look()).is_loaded:
                 return
         await asyncio.sleep(LOOK_SECONDS)
 

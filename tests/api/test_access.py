@@ -6,6 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pipeline.api.access import OPEN_PATHS
 from pipeline.api.limits import MAX_CLIENTS, RequestRate
 from pipeline.trickle.tls import client_context, server_context
 from tests.api.conftest import StartService
@@ -16,7 +17,7 @@ TOKEN = "api-secret-1"
 PAGE = "https://console.example"
 
 
-async def test_with_tokens_everything_but_health_needs_one(
+async def test_with_tokens_everything_but_probes_needs_one(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_TEST_TOKEN", TOKEN)
@@ -26,8 +27,8 @@ async def test_with_tokens_everything_but_health_needs_one(
         for method in methods:
             for header in ({}, {"Authorization": "Bearer wrong-secret"}, {"Authorization": f"Basic {TOKEN}"}):
                 async with service.session.request(method, service.url + path, headers=header) as reply:
-                    assert reply.status == (200 if path == "/health" else 401), path
-                    assert path == "/health" or "Bearer" in reply.headers["WWW-Authenticate"]
+                    assert reply.status == (200 if path in OPEN_PATHS else 401), path
+                    assert path in OPEN_PATHS or "Bearer" in reply.headers["WWW-Authenticate"]
                     assert TOKEN not in await reply.text()
     for token in (TOKEN, "api-secret-2"):
         assert (await service.post("/stream/start", URLS, headers={"Authorization": f"Bearer {token}"}))[0] in (

@@ -32,6 +32,8 @@ async def test_the_word_and_its_status(service: Service, changes: dict[str, Any]
         setattr(service.launcher, name, value)
 
     assert await service.get("/health") == (status, health)
+    is_loaded = health["status"] in ("IDLE", "OK")
+    assert await service.get("/ready") == (200 if is_loaded else 503, health)
 
 
 async def test_it_is_idle_again_after_a_stream(service: Service) -> None:
