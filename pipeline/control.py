@@ -13,6 +13,8 @@ from pipeline.messages import (
     Answer,
     Pause,
     PauseRequest,
+    Plan,
+    PlanRequest,
     RestartRequest,
     Status,
     StatusRequest,
@@ -129,6 +131,10 @@ class ControlClient:
     async def traces(self) -> Traces:
         """The way of frames that were traced."""
         return msgspec.msgpack.decode(await self._ask(TraceRequest()), type=Traces)
+
+    async def plan(self) -> Plan:
+        """What the pipeline consists of."""
+        return msgspec.msgpack.decode(await self._ask(PlanRequest()), type=Plan)
 
     async def restart(self, stage: str) -> Answer:
         """Start a stage again."""

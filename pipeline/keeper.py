@@ -110,6 +110,7 @@ class Keeper:
         match message:
             case Ready():
                 life.ready = True
+                life.parameters = message.parameters
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
                 if stage.takes_turns:

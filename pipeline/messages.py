@@ -224,12 +224,31 @@ AudioMessage = AudioFormat | AudioPacket | AudioSamples | TextLine | AudioEnd
 # worker -> launcher
 
 
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a processor, with the `value` that is in force, as a form shows it. `node` is the id of the node
+    of a workflow whose input it is, `title` what people call that node; both are empty where there are no nodes. `min`,
+    `max` and `step` are for numbers, `choices` for the kind `choice`. The kind `json` is whatever fits no other."""
+
+    name: str
+    kind: Literal["int", "float", "bool", "text", "choice", "json"]
+    value: Any
+    node: str = ""
+    title: str = ""
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+    choices: list[str] = []
+    multiline: bool = False
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The stage can take work; `detail` says on what."""
+    """The stage can take work; `detail` says on what. `parameters` are those of its processor, None if that does not
+    describe them."""
 
     stage: str
     incarnation: int
     detail: str = ""
+    parameters: list[Parameter] | None = None
 
 
 class Event(msgspec.Struct, frozen=True, tag="event"):
@@ -272,13 +291,14 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 class Updated(msgspec.Struct, frozen=True, tag="updated"):
     """The answer to Update `number`: `params` are all that are in force now; or nothing was changed, and `problem` says
-    why."""
+    why. `parameters` describe them anew, as in Ready."""
 
     stage: str
     incarnation: int
     number: int
     params: dict[str, Any] | None = None
     problem: str = ""
+    parameters: list[Parameter] | None = None
 
 
 class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
@@ -287,6 +307,10 @@ class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
 
 class TraceRequest(msgspec.Struct, frozen=True, tag="trace"):
     """Answered with Traces."""
+
+
+class PlanRequest(msgspec.Struct, frozen=True, tag="plan"):
+    """Answered with Plan."""
 
 
 class RestartRequest(msgspec.Struct, frozen=True, tag="restart"):
@@ -620,6 +644,35 @@ class Traces(msgspec.Struct, frozen=True, tag="traces_reply"):
     hops: list[HopTimes]
 
 
+class StagePlan(msgspec.Struct, frozen=True):
+    """One stage as the topology has it now: the links that it takes from and hands on to, the trickle channels that it
+    reads and writes, and the file; empty: none. `runs` is what a stage of inference has for its processor."""
+
+    stage: str
+    worker: str
+    input: str
+    output: str
+    reads: str
+    writes: str
+    file: str = ""
+    runs: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True, tag="plan_reply"):
+    """What the pipeline consists of, as of now: with streams on request, `reads` and `writes` are those of the stream
+    that runs. `frame` is the size of its frames, `largest` what the slots of every link hold. `kind` says what
+    runs, a key of topology_sections.Processor, and `parameters` are its own."""
+
+    pipeline: str
+    on_request: bool
+    has_relay: bool
+    stages: list[StagePlan]
+    frame: Frame
+    largest: FrameFormat
+    kind: str
+    parameters: list[Parameter]
+
+
 ToLauncher = (
     Ready
     | Event
@@ -629,6 +682,7 @@ ToLauncher = (
     | Updated
     | StatusRequest
     | TraceRequest
+    | PlanRequest
     | RestartRequest
     | UpdateRequest
     | StreamStartRequest
@@ -637,4 +691,4 @@ ToLauncher = (
     | Subscribe
 )
 ToWorker = Drain | Abandon | Activate | StreamBegin | SetPause | Update | PeerRestarted
-FromLauncher = ToWorker | Answer | SupervisionEvent | Status | Traces
+FromLauncher = ToWorker | Answer | SupervisionEvent | Status | Traces | Plan

@@ -81,6 +81,7 @@ class ProcessorChanges:
 
     def heard(self, message: Updated) -> None:
         """A processor has taken, or refused, new parameters."""
+        self._note_description(message)
         asked = self._asked.pop(message.number, None)
         if asked is None:
             self._heard_unasked(message)
@@ -98,6 +99,12 @@ class ProcessorChanges:
                     self._switchboard.send(life.process.boot.identity, Update(UNASKED, message.params))
             self._announce("info", message.stage, "updated", params=_shown(asked.params))
             asked.tell("", message.params)
+
+    def _note_description(self, message: Updated) -> None:
+        stage = self._keeper.stages.get(message.stage)
+        life = stage.life(message.incarnation) if stage else None
+        if life is not None and message.parameters is not None:
+            life.parameters = message.parameters
 
     def _resize(self, sender: bytes, stage: SupervisedStage, request: UpdateRequest) -> None:
         """Pictures of another size from the next one on, which the slots must hold."""

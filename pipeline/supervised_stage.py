@@ -5,7 +5,7 @@ import collections
 import time
 
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
-from pipeline.messages import Encoding, StageStatus, Usage
+from pipeline.messages import Encoding, Parameter, StageStatus, Usage
 from pipeline.recovery import Recovery
 from pipeline.stage_process import StageProcess
 from pipeline.topology import OF_ONE_STREAM, SERVICES, Egress, Inference, Topology
@@ -31,6 +31,7 @@ class Life:
         self.stands_in = stands_in
         self.started = time.monotonic()
         self.ready = False
+        self.parameters: list[Parameter] | None = None  # those of its processor, as it last described them
         self.finished = False
         self.through = NOTHING_YET  # the number of the last stream of which it has handed on everything
         self.asked_for = False  # its death was ordered by a person

@@ -24,6 +24,7 @@ from pipeline.messages import (
     Finished,
     FrameCount,
     PauseRequest,
+    PlanRequest,
     Progress,
     Ready,
     Refused,
@@ -42,6 +43,7 @@ from pipeline.messages import (
     Usage,
 )
 from pipeline.pausing import Pausing
+from pipeline.plan import plan_of
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
@@ -49,7 +51,7 @@ from pipeline.stage_process import become_reaper, usage_of
 from pipeline.stream_keeper import StreamKeeper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard
-from pipeline.topology import SPINE, Decode, Egress, Ingress, Publisher, Recorder, Stage, Topology
+from pipeline.topology import SPINE, Decode, Egress, Inference, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import TopologyFileError
 from pipeline.wiring import Wiring
@@ -284,6 +286,10 @@ class Supervisor:
                 self._switchboard.send(sender, self.status())
             case TraceRequest():
                 self._switchboard.send(sender, self._wiring.traces())
+            case PlanRequest():
+                (inference,) = self._keeper.of_kind(Inference)
+                described = inference.active.parameters if inference.active is not None else None
+                self._switchboard.send(sender, plan_of(self._wiring, described))
             case RestartRequest():
                 self._switchboard.send(sender, self._restart(message.stage))
             case UpdateRequest():

@@ -111,7 +111,7 @@ class Wiring:
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: not known here; allowed: width, height, fit")
         try:
-            frame = msgspec.convert(msgspec.to_builtins(self._stream_frame) | params, Frame)
+            frame = msgspec.convert(msgspec.to_builtins(self.stream_frame) | params, Frame)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
         for name in self.links:
@@ -189,7 +189,7 @@ class Wiring:
 
     def boot(self, stage: str, incarnation: int, seat: int = 0) -> WorkerBoot:
         """What a worker of `stage` is told; `seat` is the set of counters that it uses."""
-        spec = self._spec(stage)
+        spec = self.spec(stage)
         on_request = self.topology.streams.on_request
         joined = isinstance(spec, Ingress | Decode)
         audio = isinstance(spec, Inference | Egress) or (isinstance(spec, Decode) and spec.audio)
@@ -379,7 +379,7 @@ class Wiring:
     def _output_of(self, worker: type[Decode | Inference]) -> str:
         return next(stage.output for stage in self.topology.stages.values() if isinstance(stage, worker))
 
-    def _spec(self, stage: str) -> AnyStage | None:
+    def spec(self, stage: str) -> AnyStage | None:
         """What the topology says of the stage, with the source or the sink of the stream that runs."""
         spec, stream = self.topology.stages.get(stage), self._stream
         if stream is None:
@@ -392,10 +392,11 @@ class Wiring:
 
     def _frame(self, spec: AnyStage | None) -> Frame:
         """The size that the stream's own stages work in; inference warms up for the topology's."""
-        return self._stream_frame if isinstance(spec, OF_ONE_STREAM) else self.topology.frame
+        return self.stream_frame if isinstance(spec, OF_ONE_STREAM) else self.topology.frame
 
     @property
-    def _stream_frame(self) -> Frame:
+    def stream_frame(self) -> Frame:
+        """The size of the frames of the stream that runs, and of the next one until it says otherwise."""
         frame, stream = self.topology.frame, self._stream
         if stream is None:
             return frame
@@ -404,16 +405,17 @@ class Wiring:
 
     def _relay_token(self, stage: str) -> str | None:
         """What opens the relay to `stage`; None if it has no business there, or needs none."""
-        found = channel_user(stage, self._spec(stage))
+        found = channel_user(stage, self.spec(stage))
         if self.topology.relay is None or found is None or not any(map(is_on_relay, channels_of(found[1]).values())):
             return None
         return self.topology.relay.own_token
 
     @property
     def _api_relay_token(self) -> str | None:
-        """What opens the relay to the api, which keeps the control and events channels of streams on request."""
-        relay, on_request = self.topology.relay, self.topology.streams.on_request
-        return relay.own_token if relay is not None and on_request else None
+        """What opens the relay to the api, which shows its channels on a page, publishes what a browser sends, and
+        keeps the control and events channels of streams on request."""
+        relay = self.topology.relay
+        return relay.own_token if relay is not None else None
 
     def _link_boot(self, name: str | None) -> LinkBoot | None:
         return self.links[name].boot if name in self.links else None

@@ -30,6 +30,7 @@ from pipeline.messages import (
     Drain,
     Event,
     Finished,
+    Parameter,
     PeerRestarted,
     Ready,
     Refused,
@@ -110,9 +111,9 @@ class Worker:
                 peers.append(self._restarted.get_nowait())
         return peers
 
-    def ready(self, detail: str = "") -> None:
-        """Tell the launcher that this stage can take work."""
-        self._send(Ready(self.boot.stage, self.boot.incarnation, detail))
+    def ready(self, detail: str = "", parameters: list[Parameter] | None = None) -> None:
+        """Tell the launcher that this stage can take work, and what its processor's parameters are."""
+        self._send(Ready(self.boot.stage, self.boot.incarnation, detail, parameters))
 
     def wait_for_turn(self, apply: Callable[[Update], None] | None = None) -> None:
         """Return when the links are this process's to use; until then `apply` sees to each Update. One that is not
@@ -148,9 +149,16 @@ class Worker:
             return None
         return order if isinstance(order, Update) else None
 
-    def updated(self, order: Update, params: dict[str, Any] | None, problem: str = "") -> None:
-        """`params` are all that are in force now; None: nothing was changed, because of `problem`."""
-        self._send(Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem))
+    def updated(
+        self,
+        order: Update,
+        params: dict[str, Any] | None,
+        problem: str = "",
+        parameters: list[Parameter] | None = None,
+    ) -> None:
+        """`params` are all that are in force now, described by `parameters` if the processor does that; None: nothing
+        was changed, because of `problem`."""
+        self._send(Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem, parameters))
 
     def info(self, name: str, **fields: str | int | float) -> None:
         self._send(Event(self.boot.stage, "info", name, fields))

@@ -14,6 +14,7 @@ from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
 from pipeline.memory.stage_stats import StageStats, Word
 from pipeline.messages import StreamBegin, StreamSpec, WorkerBoot
+from pipeline.plan import plan_of
 from pipeline.run_dir import RunDir
 from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import load_topology
@@ -445,3 +446,30 @@ def test_a_frame_that_cannot_be_is_refused_in_words(wiring, params, said):
 def test_what_a_change_of_the_frame_does_not_name_stays(wiring):
     frame = wiring.frame_after({"fit": "pad"})
     assert (frame.width, frame.height, frame.fit) == (16, 16, "pad")
+
+
+# What is told of it
+
+
+def test_the_plan_names_stages_links_channels_and_the_processors_parameters(wiring):
+    plan = plan_of(wiring, None)
+    stages = {stage.stage: stage for stage in plan.stages}
+    assert list(stages)[:2] == ["relay", "api"]
+    assert (stages["ingress"].reads, stages["egress"].writes) == ("input", "output")
+    assert (stages["decode"].input, stages["decode"].output) == ("encoded", "raw")
+    assert (stages["publisher"].writes, stages["publisher"].file) == ("input", "out/source.ts")
+    assert (stages["recorder"].reads, stages["recorder"].file) == ("output", "out/demo.mp4")
+    assert stages["inference"].runs == "callable pipeline.processors.torch_ops:edges"
+    assert (plan.kind, plan.on_request, plan.has_relay) == ("callable", False, True)
+    assert [(each.name, each.value) for each in plan.parameters] == [("strength", 3.0), ("mix", 0.65)]
+    assert plan_of(wiring, []).parameters == [], "what the processor says itself comes first"
+
+
+def test_the_plan_of_a_stream_on_request_is_that_of_the_stream(on_request):
+    ends = [stage for stage in plan_of(on_request, None).stages if stage.worker in ("ingress", "egress")]
+    assert [(end.reads, end.writes) for end in ends] == [("", ""), ("", "")]
+    on_request.open_stream(StreamSpec("a", "in", "out", width=8, height=4))
+    plan = plan_of(on_request, None)
+    ends = {stage.worker: stage for stage in plan.stages}
+    assert (ends["ingress"].reads, ends["egress"].writes) == ("in", "out")
+    assert ((plan.frame.width, plan.frame.height), (plan.largest.width, plan.largest.height)) == ((8, 4), (16, 16))

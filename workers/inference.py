@@ -14,14 +14,14 @@ from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slot_table import Slot
 from pipeline.memory.stage_stats import Word
-from pipeline.messages import LinkBoot, Update, WorkerBoot
+from pipeline.messages import LinkBoot, Parameter, Update, WorkerBoot
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
 from pipeline.processors.frame_work import FrameWork
 from pipeline.processors.guard import ProcessorGivenUp
 from pipeline.processors.kinds import make_processor
-from pipeline.processors.protocol import Listener, Processor, StreamAware
+from pipeline.processors.protocol import Described, Listener, Processor, StreamAware
 from pipeline.processors.sound_work import SoundWork
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
@@ -141,7 +141,12 @@ def apply_update(worker: Worker, processor: Processor, order: Update) -> None:
     except Exception as error:  # noqa: BLE001 - the user's own code; what it ran with before goes on
         worker.updated(order, None, f"{type(error).__name__}: {error}")
     else:
-        worker.updated(order, params)
+        worker.updated(order, params, parameters=described(processor))
+
+
+def described(processor: Processor) -> list[Parameter] | None:
+    """The processor's parameters for forms, if it knows them."""
+    return processor.parameters() if isinstance(processor, Described) else None
 
 
 def _open_frames(boot: LinkBoot, slots: Sequence[Slot], device: torch.device, pictures: int = 1) -> FrameTensors:
@@ -200,7 +205,7 @@ def main(worker: Worker) -> None:
         _warm_up(worker, processor)
     except ProcessorError as error:
         raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
-    worker.ready(f"{spec.processor.target} on {device}")
+    worker.ready(f"{spec.processor.target} on {device}", described(processor))
     worker.wait_for_turn(lambda order: apply_update(worker, processor, order))
     inference = Inference(worker, device, processor)
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -16,36 +17,41 @@ from pipeline.trickle.origins import Origins
 from pipeline.trickle.reply import Refusal
 from pipeline.trickle.tokens import Tokens
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
-"""Need no token: load balancers have none."""
-
 METHODS = "GET, POST"
 
-HEADERS = {"Server": "livepipe", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-"""Of every reply."""
+SERVER = "livepipe"
+
+HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Of every reply that says nothing else."""
 
 
 class Access:
     """The middlewares of the service, for the outside and the inside of `problems_as_json`."""
 
-    def __init__(self, section: Api) -> None:
-        """Raises TokenMissing."""
+    def __init__(self, section: Api, open_to_all: Callable[[web.Request], bool]) -> None:
+        """`open_to_all` says what needs no token. Raises TokenMissing."""
+        self._open_to_all = open_to_all
         self._origins = Origins(section.cors_origins, exposed="Retry-After")
         self._tokens = Tokens(section.tokens, section.tokens)
         self._rate = RequestRate(section.requests_per_second)
 
     def outer(self) -> web.middleware:  # type: ignore[valid-type]
-        """Answers the question of a browser whether a page may ask, and sets what every reply says."""
+        """Answers the question of a browser whether a page may ask."""
 
         @web.middleware
         async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
             preflight = self._origins.preflight(request, METHODS)
-            response = await handler(request) if preflight is None else web.Response(status=204, headers=[*preflight])
-            for name, value in (*HEADERS.items(), *self._origins.fields(request)):
-                response.headers[name] = value
-            return response
+            return await handler(request) if preflight is None else web.Response(status=204, headers=[*preflight])
 
         return cross_origin
+
+    async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Set what every reply says, before its head is sent: some are sent while they are still being made."""
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["Server"] = SERVER
+        for name, value in self._origins.fields(request):
+            response.headers[name] = value
 
     def inner(self) -> web.middleware:  # type: ignore[valid-type]
         """Turns away who may not. Raises ApiError."""
@@ -54,7 +60,7 @@ class Access:
         async def turn_away(request: web.Request, handler: Handler) -> web.StreamResponse:
             self._check_rate(request)
             self._check_origin(request)
-            if request.path not in OPEN_PATHS:
+            if not self._open_to_all(request):
                 self._check_token(request)
             return await handler(request)
 

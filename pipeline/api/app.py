@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from pipeline import __version__
-from pipeline.api import answers, streams
+from pipeline.api import answers, live_updates, streams, watch
 from pipeline.api.access import Access
 from pipeline.api.changes import Changed, change, has_stream
 from pipeline.api.exposition import Scrape, render
@@ -16,11 +16,12 @@ from pipeline.api.hardware import HardwareInfo, HardwareStats, gpu_stats, hardwa
 from pipeline.api.health import Health, health_of
 from pipeline.api.http_log import http_logger
 from pipeline.api.launcher_line import LauncherLine
+from pipeline.api.live_updates import LiveUpdates
 from pipeline.api.metrics import METRICS
 from pipeline.api.openapi import document
 from pipeline.api.params import workflow_of
 from pipeline.api.problems import ApiError, problems_as_json
-from pipeline.api.redact import redacted_status
+from pipeline.api.redact import redacted_plan, redacted_status
 from pipeline.api.requests import (
     SetPrompt,
     StreamPause,
@@ -34,8 +35,10 @@ from pipeline.api.requests import (
 from pipeline.api.route import Route
 from pipeline.api.stream_session import Channels
 from pipeline.api.stream_watch import StreamWatch
+from pipeline.api.watch import Watch
+from pipeline.api.web_page import WebPage
 from pipeline.control import LauncherSilent
-from pipeline.messages import Pause, Status, Traces
+from pipeline.messages import Pause, Plan, Status, Traces
 from pipeline.topology_sections import Api as Section
 
 SHUTDOWN_SECONDS = 1.0
@@ -56,9 +59,13 @@ class Api:
         self._rules = channels.rules
         self._pipeline = os.environ.get("PIPELINE", pipeline)
         self._model = os.environ.get("MODEL_ID") or os.environ.get("CAPABILITY_NAME") or pipeline
-        self._access = Access(section)
         self._version = __version__
+        self._access = Access(section, self._is_open)
+        self._page = WebPage()
+        self._updates = LiveUpdates(line, lambda: hardware_stats(self._pipeline, self._model))
+        self._players = Watch(line, channels)
         self.routes = self._routes()
+        self._open_paths = {route.template for route in self.routes if route.is_open}
         self._document = document(self.routes, self._version, with_tokens=bool(section.tokens))
 
     def application(self) -> web.Application:
@@ -66,6 +73,8 @@ class Api:
         app = web.Application(middlewares=middlewares, client_max_size=self._section.max_request_bytes)
         for route in self.routes:
             app.router.add_route(route.method, route.path, route.handler)
+        app.on_response_prepare.append(self._access.mark)
+        app.on_shutdown.append(self._close)
         app.cleanup_ctx.append(self._watching)
         return app
 
@@ -76,10 +85,22 @@ class Api:
         )
 
     async def _watching(self, _app: web.Application) -> Any:
-        task = asyncio.create_task(self.watch.run(), name="watch")
+        runs = {"watch": self.watch.run(), "updates": self._updates.run()}
+        tasks = [asyncio.create_task(run, name=name) for name, run in runs.items()]
         yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _close(self, _app: web.Application) -> None:
+        """End what would go on for as long as somebody reads it."""
+        self._updates.close()
+        self._players.close()
+
+    def _is_open(self, request: web.Request) -> bool:
+        """Whether what is asked needs no token."""
+        resource = request.match_info.route.resource
+        return resource is not None and resource.canonical in self._open_paths
 
     def _routes(self) -> list[Route]:
         done = answers.Done
@@ -95,6 +116,14 @@ class Api:
         warm = Route("POST", "/warmup", self.warmup, "Load a workflow before a stream comes", done, Warmup)
         health = Route("GET", "/health", self.health, "For load balancers", Health, statuses=(200, 503))
         ready = Route("GET", "/ready", self.ready, "For those that do not wait", Health, statuses=(200, 503))
+        page = Route("GET", "/", self._page.index, "The web page", content_type="text/html", is_open=True)
+        files = Route("GET", "/web/{path:.+}", self._page.asset, "What the page is made of", is_open=True)
+        files = msgspec.structs.replace(files, refusals=(404,), content_type="text/plain")
+        updates = Route("GET", "/updates", self._updates.answer, "Status and events as they come", refusals=(503,))
+        updates = msgspec.structs.replace(updates, content_type=live_updates.CONTENT_TYPE)
+        video = Route("GET", "/watch/{end}.ts", self._players.answer, "A channel as one MPEG-TS")
+        video = msgspec.structs.replace(video, content_type=watch.CONTENT_TYPE, refusals=(403, 404, 503))
+        restart = Route("POST", "/stages/{stage}/restart", self.restart, "Start a stage again", done)
         metrics = Route("GET", "/metrics", self.metrics, "For Prometheus", refusals=(503,), content_type="text/plain")
         return [
             start,
@@ -123,6 +152,12 @@ class Api:
             Route("GET", "/app-version", self.app_version, "The version of this program", answers.AppVersion),
             Route("GET", "/hardware/info", self.hardware_info, "What this machine has", HardwareInfo),
             Route("GET", "/hardware/stats", self.hardware_stats, "How busy it is", HardwareStats),
+            page,
+            files,
+            Route("GET", "/plan", self.plan, "What the pipeline consists of", Plan, refusals=(503,)),
+            updates,
+            video,
+            msgspec.structs.replace(restart, refusals=(404, 409, 503)),
             Route("GET", "/openapi.json", self.openapi, "This document"),
         ]
 
@@ -236,6 +271,21 @@ class Api:
     async def traces(self, _request: web.Request) -> web.Response:
         """The newest frames that were traced, as `messages.Traces`."""
         return _json(await self._line.traces())
+
+    async def plan(self, _request: web.Request) -> web.Response:
+        """What the pipeline consists of, and the parameters that are in force."""
+        return _json(redacted_plan(await self._line.plan()))
+
+    async def restart(self, request: web.Request) -> web.Response:
+        """Start a stage again, with a fresh budget of restarts; kill it before if it runs."""
+        name = request.match_info["stage"]
+        stages = [stage.stage for stage in (await self._line.status()).stages]
+        if name not in stages:
+            raise ApiError(404, f"there is no stage {name[:80]!r}", allowed=", ".join(stages), code="unknown")
+        answer = await self._line.restart(name)
+        if not answer.ok:
+            raise ApiError(409, answer.text)
+        return _json(answers.Done("success", answer.text, "", ""))
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus text format."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pipeline.api.problems import not_now
 from pipeline.control import ControlClient
-from pipeline.messages import Answer, Pause, Status, StreamSpec, SupervisionEvent, Traces
+from pipeline.messages import Answer, Pause, Plan, Status, StreamSpec, SupervisionEvent, Traces
 
 MAX_WAITING = 16
 """Questions on one line, the one that is being answered included; one more is turned away."""
@@ -36,6 +36,13 @@ class LauncherLine:
 
     async def traces(self) -> Traces:
         return await self._prompt.ask(self._prompt.client.traces())
+
+    async def plan(self) -> Plan:
+        """What the pipeline consists of."""
+        return await self._prompt.ask(self._prompt.client.plan())
+
+    async def restart(self, stage: str) -> Answer:
+        return await self._prompt.ask(self._prompt.client.restart(stage))
 
     async def start_stream(self, spec: StreamSpec) -> Answer:
         return await self._prompt.ask(self._prompt.client.start_stream(spec))

@@ -13,10 +13,10 @@ from pipeline.api.route import Route
 PROBLEMS = {
     400: "A mistake in the request",
     401: "A token is needed, or this one is not known",
-    403: "A page of another site asks",
-    404: "There is no such stream",
+    403: "A page of another site asks, or where this leads is not allowed",
+    404: "There is nothing of this name",
     408: "The body did not come in time",
-    409: "Another stream has this id",
+    409: "Something else stands in the way: another stream has this id, or the stage is at its end",
     413: "The body is too long",
     415: "The body is not JSON",
     422: "The processor refuses it",
@@ -36,7 +36,7 @@ def document(routes: Iterable[Route], version: str, *, with_tokens: bool) -> byt
     schema_of = dict(zip(types, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+        paths.setdefault(route.template, {})[route.method.lower()] = _operation(route, schema_of)
     components: dict[str, Any] = {"schemas": schemas}
     whole: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -51,7 +51,7 @@ def document(routes: Iterable[Route], version: str, *, with_tokens: bool) -> byt
 
 
 def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
-    name = re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_")
+    name = re.sub(r"\W+", "_", f"{route.method.lower()}{route.template}").strip("_")
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": route.summary,
@@ -60,7 +60,7 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
             **{str(status): _problem(status, schema_of) for status in route.problems},
         },
     }
-    places = _PLACE.findall(route.path)
+    places = _PLACE.findall(route.template)
     if places:
         operation["parameters"] = [
             {"name": place, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}

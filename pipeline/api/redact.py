@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from pipeline.messages import Status, StreamSpec
+from pipeline.messages import Plan, Status, StreamSpec
 
 HIDDEN = "***"
 
@@ -29,6 +29,14 @@ def redacted_status(status: Status) -> Status:
         for stream in status.streams
     ]
     return msgspec.structs.replace(status, streams=streams, reasons=[redacted(reason) for reason in status.reasons])
+
+
+def redacted_plan(plan: Plan) -> Plan:
+    stages = [
+        msgspec.structs.replace(stage, reads=redacted(stage.reads), writes=redacted(stage.writes))
+        for stage in plan.stages
+    ]
+    return msgspec.structs.replace(plan, stages=stages)
 
 
 def _hide(found: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """One thing that may be asked: where, what is read and answered, and which refusals are to be expected."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ ALWAYS = (401, 429)
 
 WITH_BODY = (400, 403, 408, 413, 415)
 """And those that may meet a POST."""
+
+_PATTERN = re.compile(r":[^{}]*\}")
+"""What a place in a path may hold, as aiohttp takes it: {name:pattern}."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -26,6 +30,11 @@ class Route(msgspec.Struct, frozen=True):
     refusals: tuple[int, ...] = ()
     is_open: bool = False
     content_type: str = "application/json"
+
+    @property
+    def template(self) -> str:
+        """The path as people read it, without what its places may hold."""
+        return _PATTERN.sub("}", self.path)
 
     def also(self, path: str) -> "Route":
         """The same under another path."""

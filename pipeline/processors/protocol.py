@@ -7,6 +7,7 @@ import msgspec
 import torch
 
 from pipeline.media.pcm import Pcm
+from pipeline.messages import Parameter
 
 
 class FrameIdentity(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +66,14 @@ class Processor(Protocol):
 
     def close(self) -> None:
         """Give back what `load` took."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A processor that can say what its parameters are."""
+
+    def parameters(self) -> list[Parameter]:
+        """Those that are in force, for a form to show."""
 
 
 @runtime_checkable

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from pipeline.media.pcm import Pcm
+from pipeline.messages import Parameter
 from pipeline.processors.coroutines import CoroutineThread
 from pipeline.processors.errors import ProcessorError
+from pipeline.processors.parameters import declared
 from pipeline.processors.protocol import Answer, FrameIdentity, Heard
 
 WARM_UP = FrameIdentity("warm-up", 0, 0, 0)
@@ -104,6 +106,13 @@ class TorchCallable:
         self._params = merged
         return self._defaults(found) | merged
 
+    def parameters(self) -> list[Parameter]:
+        """See `protocol.Described`: the keyword arguments."""
+        found = resolve(self._target)
+        hints = _types(found)
+        in_force = self._defaults(found) | self._params
+        return [declared(name, value, hints.get(name)) for name, value in in_force.items() if name != "frame"]
+
     def close(self) -> None:
         self._instance = self._function = None
         self._coroutines.close()
@@ -187,7 +196,7 @@ def _parameters(function: Any) -> list[str]:
 def _types(found: Any) -> dict[str, Any]:
     """The types that a function, or a class to be made, names for its parameters."""
     try:
-        return get_type_hints(found.__init__ if inspect.isclass(found) else found)
+        return get_type_hints(found.__init__ if inspect.isclass(found) else found, include_extras=True)
     except Exception:  # noqa: BLE001 - names that only exist for a type checker
         return {}
 

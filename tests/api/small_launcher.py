@@ -11,8 +11,14 @@ import msgspec
 from pipeline.messages import (
     Answer,
     FrameCount,
+    FrameFormat,
+    Parameter,
     Pause,
     PauseRequest,
+    Plan,
+    PlanRequest,
+    RestartRequest,
+    StagePlan,
     StageStatus,
     Status,
     StatusRequest,
@@ -26,6 +32,7 @@ from pipeline.messages import (
     UpdateRequest,
 )
 from pipeline.switchboard import BadMessage, Switchboard
+from pipeline.topology_sections import Frame
 
 POLL_MS = 5
 OF_ONE_STREAM = ("ingress", "decode", "egress")
@@ -42,6 +49,8 @@ class SmallLauncher:
         self.silent = False
         self.inference = "READY"
         self.restarts = 0
+        self.restarted: list[str] = []
+        self.channels = {"ingress": "input", "egress": "output"}  # of a stream that is not on request
         self.updates: list[tuple[str, dict[str, Any]]] = []
         self.pause: Pause | None = None
         self.held: list[bytes] | None = None  # who waits for an update while it is a list
@@ -106,6 +115,26 @@ class SmallLauncher:
             paused=self.pause is not None,
         )
 
+    def plan(self) -> Plan:
+        channels = {} if self.on_request and self.running is None else self.channels
+        if self.running is not None:
+            spec = self.running.spec
+            channels = {"ingress": spec.subscribe_url, "egress": spec.publish_url}
+        links = {"ingress": ("", "encoded"), "decode": ("encoded", "raw"), "inference": ("raw", "styled")}
+        stages = [
+            StagePlan(
+                stage=name,
+                worker=name,
+                input=links.get(name, ("styled", ""))[0],
+                output=links.get(name, ("styled", ""))[1],
+                reads=channels.get(name, "") if name == "ingress" else "",
+                writes=channels.get(name, "") if name == "egress" else "",
+            )
+            for name in ("ingress", "decode", "inference", "egress")
+        ]
+        frame, parameters = Frame(width=16, height=16), [Parameter("strength", "float", 2.0)]
+        return Plan("test", self.on_request, True, stages, frame, FrameFormat(16, 16), "callable", parameters)
+
     def _stage(self, name: str, idle: bool) -> StageStatus:
         state = self.inference if name == "inference" else "IDLE" if idle else "READY"
         return StageStatus(
@@ -144,6 +173,12 @@ class SmallLauncher:
                 self._switchboard.send(sender, self.status())
             case TraceRequest():
                 self._switchboard.send(sender, self.traces)
+            case PlanRequest():
+                self._switchboard.send(sender, self.plan())
+            case RestartRequest(stage=stage):
+                self.restarted.append(stage)
+                ok = self.inference != "FINISHED"
+                self._switchboard.send(sender, Answer(ok, f"{stage} is{'' if ok else ' not'} started again"))
             case StreamStartRequest(spec=spec):
                 self._switchboard.send(sender, self._start(spec))
             case StreamStopRequest(stream=stream):

@@ -6,7 +6,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pipeline.api.access import OPEN_PATHS
 from pipeline.api.limits import MAX_CLIENTS, RequestRate
 from pipeline.trickle.tls import client_context, server_context
 from tests.api.conftest import StartService
@@ -17,18 +16,20 @@ TOKEN = "api-secret-1"
 PAGE = "https://console.example"
 
 
-async def test_with_tokens_everything_but_probes_needs_one(
+async def test_with_tokens_everything_but_probes_and_the_pages_files_needs_one(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_TEST_TOKEN", TOKEN)
     service = await start_service(tokens=["${API_TEST_TOKEN}", "api-secret-2"])
     _, document = await service.get("/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
     for path, methods in document["paths"].items():
-        for method in methods:
+        for method, operation in methods.items():
+            is_open = operation.get("security") == []
+            assert is_open == (path in ("/health", "/ready", "/", "/web/{path}"))
             for header in ({}, {"Authorization": "Bearer wrong-secret"}, {"Authorization": f"Basic {TOKEN}"}):
                 async with service.session.request(method, service.url + path, headers=header) as reply:
-                    assert reply.status == (200 if path in OPEN_PATHS else 401), path
-                    assert path in OPEN_PATHS or "Bearer" in reply.headers["WWW-Authenticate"]
+                    assert (reply.status != 401) == is_open, path
+                    assert is_open or "Bearer" in reply.headers["WWW-Authenticate"]
                     assert TOKEN not in await reply.text()
     for token in (TOKEN, "api-secret-2"):
         assert (await service.post("/stream/start", URLS, headers={"Authorization": f"Bearer {token}"}))[0] in (

@@ -264,3 +264,14 @@ def _moved(each):
     """The same node with its links to nodes of ids one digit longer."""
     links = {name: [f"1{value[0]}", value[1]] for name, value in each["inputs"].items() if isinstance(value, list)}
     return {**each, "inputs": {**each["inputs"], **links}}
+
+
+def test_the_inputs_of_nodes_are_described_for_forms(processor):
+    processor.update({"prompt": BLEND})
+    shown = {(each.node, each.name): each for each in processor.parameters()}
+    assert set(shown) == {("3", "blend_factor"), ("3", "blend_mode")}, "what joins it to the stream is left out"
+    factor, mode = shown["3", "blend_factor"], shown["3", "blend_mode"]
+    assert (factor.kind, factor.value, factor.min, factor.max, factor.step) == ("float", 0.25, 0, 1, 0.01)
+    assert (mode.kind, mode.value, "screen" in mode.choices) == ("choice", "normal", True)
+    processor.update({"nodes": {"3": {"inputs": {"blend_factor": 0.75}}}})
+    assert {each.name: each.value for each in processor.parameters()}["blend_factor"] == 0.75

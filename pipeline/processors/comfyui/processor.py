@@ -6,7 +6,9 @@ from typing import Any
 import torch
 
 from pipeline.media.pcm import Pcm
+from pipeline.messages import Parameter
 from pipeline.processors.comfyui.engine import ComfyEngine
+from pipeline.processors.comfyui.node_inputs import node_inputs
 from pipeline.processors.comfyui.nodes import Junction, make_nodes
 from pipeline.processors.comfyui.picture import rgb_picture
 from pipeline.processors.comfyui.sound import SoundBuffer, audio_of, pcm_of
@@ -55,6 +57,12 @@ class ComfyUIProcessor:
         self._engine.validate(wanted.prompt)
         self._adopt(wanted)
         return {"prompt": wanted.source}
+
+    def parameters(self) -> list[Parameter]:
+        """See `protocol.Described`: the inputs of the nodes."""
+        workflow = self._workflow
+        joints = (workflow.input, workflow.output, workflow.audio_input, workflow.audio_output)
+        return node_inputs(workflow.source, self._engine.classes, {key for key in joints if key is not None})
 
     def hear(self, pcm: Pcm) -> Heard:
         """See `protocol.Listener`. Sound that the workflow does not take goes on as it came."""

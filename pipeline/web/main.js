@@ -1,0 +1,73 @@
+// Puts the page together: the parts, and what reaches each of them.
+
+import { EventLog } from "./event_log.js";
+import { HealthBar } from "./health.js";
+import { Service } from "./service.js";
+import { keepTheme } from "./theme.js";
+import { askForToken } from "./token_dialog.js";
+import { Topology } from "./topology.js";
+import { follow } from "./updates.js";
+
+// Supervision events after which the plan may be another one.
+const TURNING_POINTS = new Set(["active", "ready", "updated", "reloaded", "stream_started", "stream_stopped"]);
+const SETTLE_MS = 150;
+
+const byId = (id) => document.getElementById(id);
+
+function start() {
+  keepTheme(byId("theme"));
+  const service = new Service(askForToken);
+  const health = new HealthBar(byId("health"), byId("equation"));
+  const events = new EventLog(byId("events"));
+  const topology = new Topology(byId("topology"), (stage) => restart(service, events, stage));
+  const parts = [health, topology];
+  const planned = [topology];
+
+  let due = null;
+  function readPlan() {
+    due ??= setTimeout(async () => {
+      due = null;
+      try {
+        const plan = await service.get("/plan");
+        byId("pipeline-name").textContent = plan.pipeline;
+        document.title = `${plan.pipeline} · livepipe`;
+        for (const part of planned) part.plan(plan);
+      } catch (problem) {
+        health.lost(problem.message);
+      }
+    }, SETTLE_MS);
+  }
+
+  const hear = {
+    connected() {
+      events.clear();
+      readPlan();
+    },
+    look(look) {
+      for (const part of parts) part.show(look);
+    },
+    hardware(stats) {
+      topology.hardware(stats);
+    },
+    event(event) {
+      events.add(event);
+      if (TURNING_POINTS.has(event.name)) readPlan();
+    },
+  };
+  follow(
+    service,
+    (kind, content) => hear[kind]?.(content),
+    (problem) => health.lost(problem),
+  );
+}
+
+async function restart(service, events, stage) {
+  try {
+    await service.post(`/stages/${encodeURIComponent(stage)}/restart`);
+  } catch (problem) {
+    const fields = { problem: problem.text ?? problem.message };
+    events.add({ time: Date.now() / 1000, level: "error", stage, name: "restart_refused", fields });
+  }
+}
+
+start();
