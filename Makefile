@@ -4,12 +4,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
+BROWSER_STAMP := $(VENV)/.browser-installed
 PEER_VENV := .venv-pytrickle
 PEER_STAMP := $(PEER_VENV)/.installed
 COMFY_VENV := .venv-comfyui
 COMFY_STAMP := $(COMFY_VENV)/.installed
 
-.PHONY: demo demo-comfyui test lint bench chaos package setup clean
+.PHONY: demo demo-comfyui test test-browser lint bench chaos package setup clean
 
 setup: $(STAMP)
 
@@ -53,8 +54,18 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 test: lint $(PEER_STAMP) $(COMFY_STAMP)
-	$(PY) -m pytest -m "not chaos and not package" -n 3 --dist worksteal
+	$(PY) -m pytest -m "not chaos and not package and not browser" -n 3 --dist worksteal
 	$(COMFY_VENV)/bin/python -m pytest tests/comfyui
+
+$(BROWSER_STAMP): $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,otel,dev,browser]'
+	touch $@
+
+# The web page in Chromium, from the PATH or as CHROMIUM names it.
+CHROMIUM ?= $(firstword $(shell command -v chromium chromium-browser google-chrome 2>/dev/null))
+test-browser: $(BROWSER_STAMP) $(COMFY_STAMP)
+	@test -n "$(CHROMIUM)" || { echo "make test-browser: no Chromium on the PATH; install one (Debian: apt-get install chromium), or name it: make test-browser CHROMIUM=FILE" >&2; exit 2; }
+	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -m browser tests/browser
 
 $(BENCH_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,otel,dev,bench]'

@@ -1,12 +1,15 @@
 // Puts the page together: the parts, and what reaches each of them.
 
+import { Charts } from "./charts.js";
 import { EventLog } from "./event_log.js";
 import { HealthBar } from "./health.js";
 import { Service } from "./service.js";
 import { keepTheme } from "./theme.js";
-import { askForToken } from "./token_dialog.js";
+import { askForToken, keptToken } from "./token_dialog.js";
 import { Topology } from "./topology.js";
 import { follow } from "./updates.js";
+import { VideoView } from "./video_view.js";
+import { Waterfall } from "./waterfall.js";
 
 // Supervision events after which the plan may be another one.
 const TURNING_POINTS = new Set(["active", "ready", "updated", "reloaded", "stream_started", "stream_stopped"]);
@@ -16,12 +19,19 @@ const byId = (id) => document.getElementById(id);
 
 function start() {
   keepTheme(byId("theme"));
-  const service = new Service(askForToken);
+  const service = new Service(keptToken(), askForToken);
   const health = new HealthBar(byId("health"), byId("equation"));
   const events = new EventLog(byId("events"));
   const topology = new Topology(byId("topology"), (stage) => restart(service, events, stage));
-  const parts = [health, topology];
-  const planned = [topology];
+  const waterfall = new Waterfall(byId("waterfall"));
+  const charts = new Charts(byId("charts"));
+  const video = new VideoView(byId("video"), service, (latency) => {
+    waterfall.measured(latency);
+    charts.measured(latency);
+  });
+  globalThis.livepipe = { service, video }; // For a look from the browser's console.
+  const parts = [health, topology, waterfall, charts];
+  const planned = [topology, video];
 
   let due = null;
   function readPlan() {
@@ -48,9 +58,11 @@ function start() {
     },
     hardware(stats) {
       topology.hardware(stats);
+      charts.hardware(stats);
     },
     event(event) {
       events.add(event);
+      charts.event(event);
       if (TURNING_POINTS.has(event.name)) readPlan();
     },
   };

@@ -17,9 +17,9 @@ export class Refusal extends Error {
 }
 
 export class Service {
-  /** `askForToken(wasWrong)` gives a promise of a token; it is called when the service wants one. */
-  constructor(askForToken) {
-    this.token = "";
+  /** `token` is what a person gave before; `askForToken()` gives a promise of another, when the service wants one. */
+  constructor(token, askForToken) {
+    this.token = token;
     this.askForToken = askForToken;
     this.asking = null;
   }

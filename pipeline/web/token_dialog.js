@@ -4,10 +4,11 @@ import { h } from "./dom.js";
 
 const KEPT = "livepipe-token";
 
-/** A promise of the token. One that was kept in this browser is tried first, and forgotten when it was wrong. */
+/** The one that was kept in this browser; empty: none. */
+export const keptToken = () => localStorage.getItem(KEPT) ?? "";
+
+/** A promise of the token. `wasWrong`: there was one, and the service did not know it. */
 export function askForToken(wasWrong) {
-  const kept = localStorage.getItem(KEPT);
-  if (kept && !wasWrong) return Promise.resolve(kept);
   localStorage.removeItem(KEPT);
   return new Promise((resolve) => show(wasWrong, resolve));
 }

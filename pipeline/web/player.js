@@ -1,0 +1,106 @@
+// Plays one end of the pipeline at its live edge, and begins again by itself when the stream breaks, ends or stalls.
+
+import { tappedLoader } from "./tapped_loader.js";
+import { TsTap } from "./ts_tap.js";
+
+const RETRY_MS = 1000;
+const WATCH_MS = 500;
+const STALLED_MS = 3000; // Without a new picture, though bytes come: begin again.
+const TARGET_S = 0.25; // Behind the newest picture, when it is played faster to catch up.
+const BEHIND_S = 0.5;
+const LOST_S = 2.5; // So far behind, or in a gap, that only a jump helps.
+const FASTER = 1.15;
+
+export class Player {
+  /** `end` is "input" or "output"; `said(text)` hears how it is. */
+  constructor(service, end, video, said) {
+    this.service = service;
+    this.end = end;
+    this.video = video;
+    this.said = said;
+    this.tap = new TsTap();
+    this.engine = null;
+    this.wanted = false;
+    this.seen = { time: -1, at: 0 };
+    setInterval(() => this.watch(), WATCH_MS);
+    // A page that is not looked at decodes nothing; it comes back at the live edge.
+    document.addEventListener("visibilitychange", () => this.keepUp());
+  }
+
+  play() {
+    this.wanted = true;
+    this.keepUp();
+  }
+
+  stop() {
+    this.wanted = false;
+    this.keepUp();
+    this.said("stopped");
+  }
+
+  keepUp() {
+    const should = this.wanted && !document.hidden;
+    if (should && !this.engine) this.open();
+    if (!should && this.engine) this.close();
+  }
+
+  open() {
+    const { mpegts } = window;
+    if (!mpegts?.isSupported()) {
+      this.said("this browser cannot play MPEG-TS: it has no Media Source Extensions with H.264");
+      return;
+    }
+    mpegts.LoggingControl.enableAll = false;
+    this.said("waiting for the stream");
+    const source = { type: "mpegts", isLive: true, url: `/watch/${this.end}.ts` };
+    const config = {
+      customLoader: tappedLoader(this.service, this.tap),
+      enableStashBuffer: false,
+      lazyLoad: false,
+      autoCleanupSourceBuffer: true,
+      autoCleanupMaxBackwardDuration: 20,
+      autoCleanupMinBackwardDuration: 10,
+      liveSync: true,
+      liveSyncMaxLatency: BEHIND_S,
+      liveSyncTargetLatency: TARGET_S,
+      liveSyncPlaybackRate: FASTER,
+    };
+    const engine = mpegts.createPlayer(source, config);
+    this.engine = engine;
+    this.seen = { time: -1, at: performance.now() };
+    const again = (why) => this.engine === engine && this.retry(why);
+    engine.on(mpegts.Events.ERROR, (_type, _detail, info) => again(info?.msg ?? "the stream broke"));
+    engine.on(mpegts.Events.LOADING_COMPLETE, () => again("the stream has ended"));
+    engine.attachMediaElement(this.video);
+    engine.load();
+    Promise.resolve(engine.play()).catch(() => {}); // Told by what the video element does, or does not, show.
+  }
+
+  close() {
+    const { engine } = this;
+    this.engine = null;
+    engine?.destroy();
+  }
+
+  retry(why) {
+    this.close();
+    this.said(why);
+    setTimeout(() => this.keepUp(), RETRY_MS);
+  }
+
+  /** Where the picture stands still although there are newer ones. */
+  watch() {
+    if (!this.engine || this.video.paused) {
+      this.seen.at = performance.now();
+      return;
+    }
+    const { buffered, currentTime } = this.video;
+    const now = performance.now();
+    if (currentTime !== this.seen.time) this.seen = { time: currentTime, at: now };
+    if (!buffered.length) return;
+    const edge = buffered.end(buffered.length - 1);
+    if (edge - currentTime > LOST_S) this.video.currentTime = edge - TARGET_S;
+    else if (now - this.seen.at > STALLED_MS && edge - currentTime > BEHIND_S) this.retry("the picture stood still");
+    else this.said(now - this.seen.at > STALLED_MS ? "no new picture comes" : "");
+  }
+}
