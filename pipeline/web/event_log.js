@@ -71,5 +71,5 @@ function select(id, options) {
 }
 
 function named(name, control) {
-  return h("label", { for: control.id }, h("span", {}, name), control);
+  return h("div", { class: "field" }, h("label", { for: control.id }, name), control);
 }

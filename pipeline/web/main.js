@@ -3,7 +3,9 @@
 import { Charts } from "./charts.js";
 import { EventLog } from "./event_log.js";
 import { HealthBar } from "./health.js";
+import { Parameters } from "./parameters.js";
 import { Service } from "./service.js";
+import { Streams } from "./streams.js";
 import { keepTheme } from "./theme.js";
 import { askForToken, keptToken } from "./token_dialog.js";
 import { Topology } from "./topology.js";
@@ -30,8 +32,10 @@ function start() {
     charts.measured(latency);
   });
   globalThis.livepipe = { service, video }; // For a look from the browser's console.
-  const parts = [health, topology, waterfall, charts];
-  const planned = [topology, video];
+  const parameters = new Parameters(byId("parameters"), service);
+  const streams = new Streams(byId("streams"), service);
+  const parts = [health, topology, waterfall, charts, parameters, streams];
+  const planned = [topology, video, parameters, streams];
 
   let due = null;
   function readPlan() {

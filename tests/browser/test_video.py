@@ -20,7 +20,8 @@ LOOK = """async (looks) => {
   const { input, output, shown } = globalThis.livepipe.video;
   const seen = [];
   while (seen.length < looks) {
-    const frame = await new Promise((done) => output.video.requestVideoFrameCallback((_, frame) => done(frame)));
+    const next = (done) => output.video.requestVideoFrameCallback((_, frame) => done(frame));
+    const frame = await new Promise(next);
     const index = readIndex(output.video);
     const arrived = Math.max(...input.player.tap.arrivals.keys());
     const said = document.getElementById("glass-latency").textContent;
