@@ -9,8 +9,11 @@ PEER_VENV := .venv-pytrickle
 PEER_STAMP := $(PEER_VENV)/.installed
 COMFY_VENV := .venv-comfyui
 COMFY_STAMP := $(COMFY_VENV)/.installed
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
+MERMAID := @mermaid-js/tiny@11.17.2
 
-.PHONY: demo demo-comfyui test test-browser lint bench chaos package setup clean
+.PHONY: demo demo-comfyui test test-browser lint bench chaos docs reference package setup clean
 
 setup: $(STAMP)
 
@@ -84,8 +87,23 @@ bench: $(BENCH_STAMP) $(PEER_STAMP) $(COMFY_STAMP)
 chaos: $(STAMP)
 	$(PY) -m pytest -m chaos -s
 
+# The pages that are made from the code.
+reference: $(STAMP)
+	$(PY) -m docs.topology_reference
+	$(PY) -m docs.rest_reference
+
+# The site, in out/site; it loads nothing from elsewhere. Mermaid, which draws the diagrams, is on npm alone.
+docs: $(DOCS_STAMP)
+	$(DOCS_VENV)/bin/mkdocs build --strict
+
+$(DOCS_STAMP): pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	cd $(DOCS_VENV) && npm pack --silent $(MERMAID) && tar -xzf mermaid-js-tiny-*.tgz package/dist/mermaid.tiny.js
+	touch $@
+
 package: $(STAMP)
 	$(PY) -m pytest -m package tests/test_package.py
 
 clean:
-	rm -rf $(VENV) $(PEER_VENV) $(COMFY_VENV) build out *.egg-info
+	rm -rf $(VENV) $(PEER_VENV) $(COMFY_VENV) $(DOCS_VENV) build out *.egg-info
