@@ -24,6 +24,10 @@ LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 """To another file of this repository; not to elsewhere, and not within the page."""
 
 
+LOADED = re.compile(r"<(?:script|img|iframe|link rel=.?stylesheet)[^>]* (?:src|href)=.?https?://[^>]*>")
+"""What a browser would fetch from elsewhere."""
+
+
 def on_config(config: Any) -> Any:
     config.nav = _existing(config.nav)
     return config
@@ -58,6 +62,13 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
         return html
     up = os.path.relpath(MERMAID_URI, os.path.dirname(page.file.dest_uri) or ".")
     return f'{html}\n<script src="{up}"></script>'
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """The site loads nothing from elsewhere."""
+    if found := LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri}: loads {found[0]}")
+    return output
 
 
 def _existing(nav: list[Any]) -> list[Any]:
