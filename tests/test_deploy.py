@@ -1,6 +1,6 @@
 """What the program is run by: Dockerfile, compose files, Kubernetes manifests, the systemd unit. They are held against
-each other and against what they run; with kubectl and kubernetes-validate on the machine, also against Kubernetes' own
-schemas."""
+each other and against what they run; where kubectl and kubernetes-validate, systemd-analyze and promtool are on the
+machine, also against what those know."""
 
 import configparser
 import copy
@@ -24,6 +24,10 @@ MANIFESTS = ["statefulset", "service", "poddisruptionbudget"]
 
 LONGEST_STOP_S = 2 * Limits().drain
 """The stream may take as long to drain, and then the services."""
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"no {program}")
 
 
 def read(path: Path) -> Any:
@@ -110,6 +114,28 @@ def test_the_unit_runs_the_installed_command() -> None:
     assert (Path(command).name, verb) == (launcher.COMMAND, "run")
 
 
+@needs("systemd-analyze")
+def test_systemd_knows_every_key_of_the_unit(tmp_path: Path) -> None:
+    """It passes over one that it does not know, and only says so here. The program need not be installed."""
+    text = (ROOT / "configs/livepipe.service").read_text()
+    for name, unit in (("right", text), ("wrong", text.replace("WatchdogSec=", "WatchDogSec="))):
+        (tmp_path / f"{name}.service").write_text(unit.replace("/opt/livepipe/bin/livepipe", "/bin/true"))
+    said = {
+        name: subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", tmp_path / f"{name}.service"], capture_output=True, text=True
+        ).stderr
+        for name in ("right", "wrong")
+    }
+    assert "right.service" not in said["right"]
+    assert "'WatchDogSec'" in said["wrong"]
+
+
+@needs("promtool")
+def test_prometheus_takes_its_configuration() -> None:
+    file = ROOT / "configs/monitoring/prometheus.yaml"
+    subprocess.run(["promtool", "check", "config", file], capture_output=True, check=True)
+
+
 def test_a_pod_may_do_nothing_that_it_need_not(pod: dict[str, Any]) -> None:
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"]
@@ -160,11 +186,10 @@ def test_the_gpu_overlay_changes_a_container_that_is_there(pod: dict[str, Any]) 
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
 
 
+@needs("kubectl")
 @pytest.mark.parametrize("layer", ["base", "gpu"])
 def test_kubernetes_takes_the_manifests(layer: str) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
-    if shutil.which("kubectl") is None:
-        pytest.skip("no kubectl")
     made = subprocess.run(
         ["kubectl", "kustomize", DEPLOY / "kubernetes" / layer], capture_output=True, text=True, check=True
     )
