@@ -19,7 +19,9 @@ from pipeline import __version__
 from pipeline.control import ControlLine, LauncherSilent
 from pipeline.display import Terminal, frame_text, slot_view, stage_table, top_view
 from pipeline.file_run import FileRun, unfinished
+from pipeline.launcher_log import LogFileError
 from pipeline.listeners import PortInUse
+from pipeline.log import LEVELS
 from pipeline.media.file_kinds import CONTAINERS
 from pipeline.messages import Status
 from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.command(options))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (TopologyFileError, AlreadyRunning, NotRunning, PortInUse) as error:
+    except (TopologyFileError, AlreadyRunning, NotRunning, PortInUse, LogFileError) as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
@@ -115,7 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         help="PARAMS are all parameters: a new process loads them beside the one at work, and takes over when ready",
     )
     update.set_defaults(command=_update)
-    for command in (top, inspect, trace, restart, update, health):
+    log_level = commands.add_parser("log-level", help="log more, or less, of a stage of a running pipeline")
+    log_level.add_argument("stage", metavar="STAGE", help="one of its stages; relay, api, launcher")
+    log_level.add_argument("level", metavar="LEVEL", type=str.upper, choices=LEVELS, help=", ".join(LEVELS))
+    log_level.set_defaults(command=_log_level)
+    for command in (top, inspect, trace, restart, update, log_level, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
     for command in (run, check, graph):
         command.add_argument(
@@ -142,7 +148,7 @@ def _run(options: argparse.Namespace) -> int:
     with RunDir(topology.name) as run_dir:
         wiring = Wiring(topology, run_dir)
         try:
-            with Terminal(console, topology.log_level) as terminal:
+            with Terminal(console, topology.logs, topology.name) as terminal:
                 supervisor = Supervisor(wiring, terminal, lambda: asked.apply(_load(options)))
                 supervisor.run()
             status = supervisor.status()
@@ -269,6 +275,13 @@ def _health(options: argparse.Namespace) -> int:
 def _restart(options: argparse.Namespace) -> int:
     with ControlLine(control_endpoint(options.name)) as launcher:
         answer = launcher.restart(options.stage)
+    print(answer.text, file=sys.stdout if answer.ok else sys.stderr)
+    return EXIT_OK if answer.ok else EXIT_USAGE
+
+
+def _log_level(options: argparse.Namespace) -> int:
+    with ControlLine(control_endpoint(options.name)) as launcher:
+        answer = launcher.set_log_level(options.stage, options.level)
     print(answer.text, file=sys.stdout if answer.ok else sys.stderr)
     return EXIT_OK if answer.ok else EXIT_USAGE
 

@@ -11,6 +11,7 @@ import zmq.asyncio
 
 from pipeline.messages import (
     Answer,
+    LogLevelRequest,
     Pause,
     PauseRequest,
     Plan,
@@ -28,6 +29,7 @@ from pipeline.messages import (
     Traces,
     UpdateRequest,
 )
+from pipeline.topology_logs import Level
 
 REPLY_SECONDS = 2.0
 UPDATE_SECONDS = 120.0
@@ -69,6 +71,10 @@ class ControlLine:
         """Change parameters of a stage's processor, and wait until they are in force. `renew`: in a new process, loaded
         beside the one at work. Raises LauncherSilent when there is no answer within UPDATE_SECONDS."""
         return msgspec.msgpack.decode(self._ask(UpdateRequest(stage, params, renew), UPDATE_SECONDS), type=Answer)
+
+    def set_log_level(self, stage: str, level: Level) -> Answer:
+        """See LogLevelRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(LogLevelRequest(stage, level)), type=Answer)
 
     def start_stream(self, spec: StreamSpec) -> Answer:
         """See StreamStartRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""

@@ -1,5 +1,6 @@
 """What a person sees while a pipeline runs: a live table or plain event lines, and at the end the summary."""
 
+import contextlib
 import time
 from typing import Self
 
@@ -10,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import log
+from pipeline.launcher_log import LauncherLog
 from pipeline.messages import LinkStatus, Progress, StageStatus, Status
+from pipeline.stage_output import Line
+from pipeline.topology_logs import Logs
 
 _STYLES = {
     "OK": "green",
@@ -31,20 +35,27 @@ class Terminal:
     """Draws to a console. Events scroll by above the live table; without a terminal there is no table, and a line now
     and then says how far a file is."""
 
-    def __init__(self, console: Console, level: str) -> None:
+    def __init__(self, console: Console, logs: Logs, pipeline: str) -> None:
+        """Raises LogFileError."""
         self._console = console
-        self._level = level
+        self._log = LauncherLog(logs, pipeline, self._write)
+        self._open = contextlib.ExitStack()
         self._live: Live | None = None
         self._said = time.monotonic()
-        if console.is_terminal:
+        if console.is_terminal and logs.format == "console":
             self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def event(self, level: str, stage: str, name: str, fields: dict[str, str | int | float]) -> None:
-        shown = {key: value for key, value in fields.items() if value != ""}
-        {"info": log.info, "warning": log.warning, "error": log.error}[level](name, stage=stage, **shown)
+        log.tell(level, name, {"stage": stage} | {key: value for key, value in fields.items() if value != ""})
 
-    def output(self, stage: str, line: str) -> None:
-        log.line(f"stage={stage} | {line}")
+    def output(self, stage: str, line: Line) -> None:
+        if isinstance(line, str):
+            log.info(log.OUTPUT, stage=stage, line=line)
+        else:
+            log.tell(line.level, line.event, {"stage": stage} | line.fields)
+
+    def adopt(self, logs: Logs) -> None:
+        self._log.adopt(logs)
 
     def show(self, status: Status) -> None:
         if self._live is not None:
@@ -54,17 +65,16 @@ class Terminal:
             log.info("progress", stage="launcher", done=progress_words(status.progress), fps=f"{status.fps:.1f}")
 
     def __enter__(self) -> Self:
-        log.configure(self._level, write=self._write)
+        self._open.enter_context(self._log)
         if self._live is not None:
-            self._live.start()
+            self._open.enter_context(self._live)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._open.close()
 
     def _write(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def top_view(status: Status) -> Group:

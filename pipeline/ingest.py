@@ -159,6 +159,7 @@ class TrickleIngest:
                 await self._write(number, offset, data, gap)
                 offset, gap = offset + len(data), False
         self._link.write(number, offset, b"", last=True)
+        self._worker.debug("segment_read", url=self._url, seq=segment.seq(), bytes=offset)
         self._attend()
         self._stats.add(Word.UNITS_IN)
         self._stats.out()

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import psutil
 import zmq
@@ -19,15 +19,18 @@ from pipeline.memory.stage_stats import Word
 from pipeline.messages import (
     Activate,
     Drain,
+    EventLevel,
     Finished,
     PeerRestarted,
     Ready,
     Refused,
+    SetLogLevel,
     SetPause,
     StreamHandedOn,
     ToWorker,
     Update,
 )
+from pipeline.stage_output import Line
 from pipeline.stage_process import StageProcess
 from pipeline.supervised_stage import FAILED, FINISHED, READY, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
@@ -41,18 +44,19 @@ STAND_IN = "passthrough"
 LAST_WORDS_SECONDS = 0.25
 """How long the last words of a process that left well may still be on their way."""
 
+TOLD_LINES, TOLD_CHARACTERS = 8, 2000
+"""Of what a process printed last, told with its death."""
+
 UNASKED = 0
 """The number of an Update that nobody waits for: a process catches up with the others."""
 
 _NOT_A_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)
 
-Level = Literal["info", "warning", "error"]
-
 
 class Announce(Protocol):
     """Tells people of an event: how bad, whose, which, and its fields."""
 
-    def __call__(self, level: Level, source: str, name: str, /, **fields: str | int | float) -> None: ...
+    def __call__(self, level: EventLevel, source: str, name: str, /, **fields: str | int | float) -> None: ...
 
 
 class Keeper:
@@ -62,7 +66,7 @@ class Keeper:
         switchboard: Switchboard,
         poller: zmq.Poller,
         announce: Announce,
-        show_line: Callable[[str, str], None],
+        show_line: Callable[[str, Line], None],
     ) -> None:
         """`show_line` gets each line that a worker prints, after its stage's name. What has to wake the launcher's loop
         is registered with `poller`."""
@@ -113,6 +117,8 @@ class Keeper:
                 life.parameters = message.parameters
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
+                if (level := self._wiring.topology.logs.level_of(stage.name)) != life.process.boot.log_level:
+                    self._switchboard.send(life.process.boot.identity, SetLogLevel(level))  # Changed while it loaded.
                 if stage.takes_turns:
                     self._bring_up_to_date(stage, life)
                     self._take_turns(stage)
@@ -259,7 +265,7 @@ class Keeper:
         if not stage.takes_turns:
             stage.active = life
         self._poller.register(process.pidfd, zmq.POLLIN)
-        self._poller.register(process.output_fd, zmq.POLLIN)
+        self._poller.register(process.output.fd, zmq.POLLIN)
         self._announce("info", stage.name, "started", pid=process.pid, incarnation=stage.incarnation, role=_role(life))
 
     def _could_not_start(self, stage: SupervisedStage, python: str | None, error: OSError) -> None:
@@ -321,7 +327,8 @@ class Keeper:
     def _bury(self, stage: SupervisedStage, life: Life) -> None:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""
         was_active, stopping = life is stage.active, self.stopping or stage.ending
-        code, last = self._let_go(stage, life)
+        code, lines = self._let_go(stage, life)
+        last = lines[-1] if lines else ""
         has_ended = life.finished and (self.stopping or not stage.is_service)  # Services end with the pipeline.
         if has_ended and was_active:  # Everything was handed on; how it left after that loses nothing.
             self._finish(stage, code)
@@ -335,7 +342,7 @@ class Keeper:
             self._tell_neighbours(stage)
         how = _how(code) + (f" ({life.guilt})" if life.guilt else "")
         stage.last_death = how
-        self._announce("error", stage.name, "died", how=how, role=_role(life), last_line=last, **reclaimed)
+        self._announce("error", stage.name, "died", how=how, role=_role(life), last_lines=_joined(lines), **reclaimed)
         if not was_active and (stage.name, life.generation) in self._renewals:
             self._give_up_renewal(stage, life.refusal or last or how)
         elif life.asked_for and not stopping:
@@ -363,16 +370,16 @@ class Keeper:
         self._renewed(stage, stage.generation, "the pipeline is at its end")
         self._announce("info", stage.name, "finished", how=_how(code) if code else "")
 
-    def _let_go(self, stage: SupervisedStage, life: Life) -> tuple[int, str]:
+    def _let_go(self, stage: SupervisedStage, life: Life) -> tuple[int, list[str]]:
         """Wait for a process that is dead or dying and let go of it. Returns its exit code and the last it printed."""
         process = life.process
         stage.bury(life)
         code = process.wait()
         self._show_output(stage, life)
         self._ignore(process.pidfd)
-        self._ignore(process.output_fd)
+        self._ignore(process.output.fd)
         process.close()
-        return code, process.last_lines[-1] if process.last_lines else ""
+        return code, list(process.output.last_lines)
 
     def _end(self, stage: SupervisedStage, life: Life) -> None:
         """Kill a process that is not to blame for anything, and take back what it held."""
@@ -417,10 +424,13 @@ class Keeper:
                 self.tell(other, PeerRestarted(stage.name, stage.worker))
 
     def _show_output(self, stage: SupervisedStage, life: Life) -> None:
-        for line in life.process.lines():
+        output, now = life.process.output, time.monotonic()
+        for line in output.lines(now):
             self._show_line(stage.name, line)
-        if life.process.output_ended:
-            self._ignore(life.process.output_fd)
+        if unshown := output.take_unshown(now):
+            self._announce("warning", stage.name, "output_not_shown", lines=unshown)
+        if output.ended:
+            self._ignore(output.fd)
 
     def _ignore(self, fd: int) -> None:
         with contextlib.suppress(KeyError):
@@ -430,6 +440,11 @@ class Keeper:
 def _role(life: Life) -> str:
     """For the log; empty for the usual case."""
     return "stand-in" if life.stands_in else ""
+
+
+def _joined(lines: list[str]) -> str:
+    """The last of them, for the log: what a process said of its own death is at their end."""
+    return "\n".join(lines[-TOLD_LINES:])[-TOLD_CHARACTERS:]
 
 
 def _how(code: int) -> str:

@@ -9,8 +9,11 @@ from pipeline.histogram import Histogram
 from pipeline.media.excerpt import Excerpt
 from pipeline.memory.cuda_handle import CudaSlabHandle
 from pipeline.topology import AnyStage
+from pipeline.topology_logs import Level
 from pipeline.topology_sections import Api, Frame, Relay
 from pipeline.topology_values import Policy
+
+EventLevel = Literal["debug", "info", "warning", "error"]
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
@@ -95,7 +98,7 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     control_endpoint: str
     stream: str
     epoch: int
-    log_level: str
+    log_level: Level
     device: str
     frame: Frame
     stats_fd: int
@@ -255,7 +258,7 @@ class Event(msgspec.Struct, frozen=True, tag="event"):
     """Something that people want to know happened in a stage."""
 
     stage: str
-    level: Literal["info", "warning", "error"]
+    level: EventLevel
     name: str
     fields: dict[str, str | int | float] = {}
 
@@ -327,6 +330,13 @@ class UpdateRequest(msgspec.Struct, frozen=True, tag="update_request"):
     stage: str
     params: dict[str, Any]
     renew: bool = False
+
+
+class LogLevelRequest(msgspec.Struct, frozen=True, tag="log_level_request"):
+    """From now on log of a stage, or of the launcher, what is at least of this level. Answered with Answer."""
+
+    stage: str
+    level: Level
 
 
 class StreamSpec(msgspec.Struct, frozen=True):
@@ -408,6 +418,12 @@ class Update(msgspec.Struct, frozen=True, tag="update"):
     params: dict[str, Any]
 
 
+class SetLogLevel(msgspec.Struct, frozen=True, tag="set_log_level"):
+    """Log what is at least of this level."""
+
+    level: Level
+
+
 class PeerRestarted(msgspec.Struct, frozen=True, tag="peer_restarted"):
     """A neighbour, a stage with this worker, died and its slots were reclaimed: look at the tables."""
 
@@ -430,7 +446,7 @@ class SupervisionEvent(msgspec.Struct, frozen=True, tag="supervision_event"):
     """Something happened to a stage, or was reported by one. `time` is seconds since the epoch (UTC)."""
 
     time: float
-    level: Literal["info", "warning", "error"]
+    level: EventLevel
     stage: str
     name: str
     fields: dict[str, str | int | float]
@@ -685,10 +701,11 @@ ToLauncher = (
     | PlanRequest
     | RestartRequest
     | UpdateRequest
+    | LogLevelRequest
     | StreamStartRequest
     | StreamStopRequest
     | PauseRequest
     | Subscribe
 )
-ToWorker = Drain | Abandon | Activate | StreamBegin | SetPause | Update | PeerRestarted
+ToWorker = Drain | Abandon | Activate | StreamBegin | SetPause | Update | SetLogLevel | PeerRestarted
 FromLauncher = ToWorker | Answer | SupervisionEvent | Status | Traces | Plan

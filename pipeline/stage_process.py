@@ -1,6 +1,5 @@
 """One stage's process: start it, hear what it prints, see it die, kill it. It decides nothing; the supervisor does."""
 
-import collections
 import contextlib
 import ctypes
 import os
@@ -13,26 +12,18 @@ import psutil
 from pipeline.import_path import import_path
 from pipeline.messages import Usage, WorkerBoot
 from pipeline.run_dir import run_dir
+from pipeline.stage_output import StageOutput
 from pipeline.wiring import encode_boot
-
-LAST_LINES = 20
-
-READ_BYTES = 64 * 1024
-MAX_READS = 16
-"""What is read of one worker before the others have their turn: a worker that prints without end holds nobody up."""
-
-MAX_LINE_BYTES = 64 * 1024
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 class StageProcess:
-    """A worker in a process group of its own. `pidfd` becomes readable when it dies, `output_fd` when it prints."""
+    """A worker in a process group of its own. `pidfd` becomes readable when it dies, `output.fd` when it prints."""
 
     def __init__(self, boot: WorkerBoot, worker: str, fds: list[int]) -> None:
         """Raises OSError when the interpreter cannot be started."""
         self.boot = boot
-        self.last_lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         boot_fd = encode_boot(boot)
         python = (boot.spec.python if boot.spec else None) or sys.executable
         try:
@@ -54,10 +45,8 @@ class StageProcess:
             self.wait()  # What cannot be watched must not run.
             raise
         assert self._process.stdout is not None
-        self.output_fd = self._process.stdout.fileno()
-        os.set_blocking(self.output_fd, False)
-        self.output_ended = False
-        self._partial = b""
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self.output = StageOutput(self._process.stdout.fileno())
         self._usage = psutil.Process(self.pid)
         self._usage_now = Usage()
 
@@ -65,23 +54,6 @@ class StageProcess:
     def returncode(self) -> int | None:
         """The exit code, negative for a signal; None before `wait`."""
         return self._process.returncode
-
-    def lines(self) -> list[str]:
-        """The whole lines that the worker has printed since the last call."""
-        text = self._partial
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(MAX_READS):
-                chunk = os.read(self.output_fd, READ_BYTES)
-                if not chunk:
-                    self.output_ended = True
-                    break
-                text += chunk
-        *whole, self._partial = text.split(b"\n")
-        if self.output_ended or len(self._partial) > MAX_LINE_BYTES:
-            whole, self._partial = [*whole, self._partial], b""
-        lines = [line.decode(errors="replace").rstrip() for line in whole if line.strip()]
-        self.last_lines.extend(lines)
-        return lines
 
     def usage(self) -> Usage:
         """What it uses; of a process that was reaped, what was known before."""

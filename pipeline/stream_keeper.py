@@ -14,6 +14,7 @@ from pipeline.messages import (
     Abandon,
     Answer,
     Drain,
+    EventLevel,
     FrameCount,
     StreamStartRequest,
     StreamStatus,
@@ -371,7 +372,7 @@ class StreamKeeper:
 
     def _tell(
         self,
-        level: Literal["info", "warning", "error"],
+        level: EventLevel,
         stream: RunningStream,
         name: str,
         /,

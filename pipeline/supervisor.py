@@ -13,7 +13,7 @@ from typing import Protocol
 import psutil
 import zmq
 
-from pipeline.keeper import Keeper, Level
+from pipeline.keeper import Keeper
 from pipeline.media.access_unit import CLOCK_HZ
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import (
@@ -21,14 +21,17 @@ from pipeline.messages import (
     Answer,
     Drain,
     Event,
+    EventLevel,
     Finished,
     FrameCount,
+    LogLevelRequest,
     PauseRequest,
     PlanRequest,
     Progress,
     Ready,
     Refused,
     RestartRequest,
+    SetLogLevel,
     Status,
     StatusRequest,
     StreamHandedOn,
@@ -47,6 +50,7 @@ from pipeline.plan import plan_of
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
+from pipeline.stage_output import Line
 from pipeline.stage_process import become_reaper, usage_of
 from pipeline.stream_keeper import StreamKeeper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
@@ -54,6 +58,7 @@ from pipeline.switchboard import BadMessage, Switchboard
 from pipeline.topology import SPINE, Decode, Egress, Inference, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import TopologyFileError
+from pipeline.topology_logs import Logs
 from pipeline.wiring import Wiring
 
 TICK_SECONDS = 0.25
@@ -65,7 +70,9 @@ class Display(Protocol):
 
     def event(self, level: str, stage: str, name: str, fields: dict[str, str | int | float]) -> None: ...
 
-    def output(self, stage: str, line: str) -> None: ...
+    def output(self, stage: str, line: Line) -> None: ...
+
+    def adopt(self, logs: Logs) -> None: ...
 
     def show(self, status: Status) -> None: ...
 
@@ -294,6 +301,8 @@ class Supervisor:
                 self._switchboard.send(sender, self._restart(message.stage))
             case UpdateRequest():
                 self._changes.ask(sender, message)
+            case LogLevelRequest():
+                self._switchboard.send(sender, self._set_log_level(message))
             case Updated():
                 self._changes.heard(message)
             case Event():
@@ -322,6 +331,7 @@ class Supervisor:
             for stage in self._stages.values():
                 stage.adopt(self._wiring.topology)
             self._streams.adopted()
+            self._adopt_log_levels()
             self._announce("info", "launcher", "reloaded", changed=",".join(changed) or "nothing")
             for name in changed:
                 self._take_up(self._stages[name], before)
@@ -355,7 +365,24 @@ class Supervisor:
         self._keeper.restart(stage)
         return Answer(ok=True, text=f"{name} was {before}; it is being started again")
 
-    def _announce(self, level: Level, source: str, name: str, /, **fields: str | int | float) -> None:
+    def _set_log_level(self, request: LogLevelRequest) -> Answer:
+        """Until the topology file is read again."""
+        named = ("launcher", *self._stages)
+        if request.stage not in named:
+            return Answer(ok=False, text=f"no stage {request.stage!r}; there are: {', '.join(named)}")
+        before = self._wiring.topology.logs.level_of(request.stage)
+        self._wiring.change_log_level(request.stage, request.level)
+        self._adopt_log_levels()
+        return Answer(ok=True, text=f"{request.stage} logs from {request.level} on; before from {before} on")
+
+    def _adopt_log_levels(self) -> None:
+        """Have the log and the workers go by what the topology says now."""
+        logs = self._wiring.topology.logs
+        self._display.adopt(logs)
+        for stage in self._stages.values():
+            self._keeper.tell(stage, SetLogLevel(logs.level_of(stage.name)))
+
+    def _announce(self, level: EventLevel, source: str, name: str, /, **fields: str | int | float) -> None:
         self._display.event(level, source, name, fields)
         self._switchboard.publish(SupervisionEvent(time.time(), level, source, name, fields))
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from pipeline.media.excerpt import Excerpt
+from pipeline.topology_logs import Logs
 from pipeline.topology_sections import (
     Api,
     AudioEncoder,
@@ -152,7 +153,7 @@ class Topology(Section, kw_only=True, frozen=True):
     api: Api | None = None
     streams: Streams = Streams()
     tracing: Tracing = Tracing()
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    logs: Logs = Logs()
 
     def producer_of(self, link: str) -> str | None:
         """The stage that writes to `link`."""

@@ -41,7 +41,7 @@ _FIXED: dict[str, Callable[[Topology], object]] = {
     "api": lambda topology: topology.api,
     "streams": lambda topology: topology.streams,
     "tracing": lambda topology: topology.tracing,
-    "log_level": lambda topology: topology.log_level,
+    "logs.format and logs.file": lambda topology: (topology.logs.format, topology.logs.file),
     "names, kinds, inputs and outputs of stages": lambda topology: {
         name: (type(spec), getattr(spec, "input", None), getattr(spec, "output", None))
         for name, spec in topology.stages.items()

@@ -44,6 +44,7 @@ _URL_PREFIX = re.compile(r"https?://[^/?#@\s\\]+(/[^?#\s\\]*)?")
 def check_graph(topology: Topology) -> None:
     """Check what no single section can: that the stages and links make one chain. Raises TopologyError."""
     _check_names(topology)
+    _check_logs(topology)
     _check_memory(topology)
     _check_spine(topology)
     _check_ends(topology)
@@ -68,6 +69,13 @@ def _check_names(topology: Topology) -> None:
     for name in topology.stages:
         if name in RESERVED_NAMES:
             raise TopologyError(f"stages.{name}", f"this name is taken; allowed: any but {', '.join(RESERVED_NAMES)}")
+
+
+def _check_logs(topology: Topology) -> None:
+    named = {*RESERVED_NAMES, *topology.stages}
+    for name in topology.logs.stages:
+        if name not in named:
+            raise TopologyError(f"logs.stages.{name}", f"no such stage; allowed: {', '.join(sorted(named))}")
 
 
 def _check_memory(topology: Topology) -> None:

@@ -43,6 +43,7 @@ from pipeline.topology import (
     is_on_relay,
 )
 from pipeline.topology_changes import changed_stages, link_format
+from pipeline.topology_logs import Level
 from pipeline.topology_sections import Frame, Sink, Source
 from pipeline.traces import TraceRings
 
@@ -131,6 +132,12 @@ class Wiring:
         else:
             self.topology = msgspec.structs.replace(self.topology, frame=frame)
 
+    def change_log_level(self, stage: str, level: Level) -> None:
+        """From now on tell the processes of this stage to log what is at least of this level."""
+        logs = self.topology.logs
+        logs = msgspec.structs.replace(logs, stages=logs.stages | {stage: level})
+        self.topology = msgspec.structs.replace(self.topology, logs=logs)
+
     def params(self, stage: str) -> dict[str, Any]:
         """What processes of this inference stage are told."""
         spec = self.topology.stages[stage]
@@ -201,7 +208,7 @@ class Wiring:
             control_endpoint=self.control_endpoint,
             stream=self.stream_begin.stream if on_request else STREAM,
             epoch=self.epoch,
-            log_level=self.topology.log_level,
+            log_level=self.topology.logs.level_of(stage),
             device=self.topology.device,
             frame=self._frame(spec),
             stats_fd=self._stats_fds[stage][seat],

@@ -34,6 +34,7 @@ from pipeline.messages import (
     PeerRestarted,
     Ready,
     Refused,
+    SetLogLevel,
     SetPause,
     StreamBegin,
     StreamHandedOn,
@@ -160,6 +161,10 @@ class Worker:
         was changed, because of `problem`."""
         self._send(Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem, parameters))
 
+    def debug(self, name: str, **fields: str | int | float) -> None:
+        if log.is_wanted("DEBUG"):
+            self._send(Event(self.boot.stage, "debug", name, fields))
+
     def info(self, name: str, **fields: str | int | float) -> None:
         self._send(Event(self.boot.stage, "info", name, fields))
 
@@ -262,6 +267,8 @@ class Worker:
         elif isinstance(order, Abandon):
             self.abandoned = True
             self.drain()
+        elif isinstance(order, SetLogLevel):
+            log.set_level(order.level)
         elif isinstance(order, PeerRestarted):
             self._restarted.put(order.worker)
             self.wake()
@@ -280,7 +287,7 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
     """The body of every `workers/*.py`: set the process up, call `main`, report how it ended, exit."""
     boot = _read_boot()
     die_with(boot.launcher_pid, boot.stage)
-    log.configure(boot.log_level)
+    log.configure_worker(boot.log_level)
     worker = Worker(boot)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle.
     signal.signal(signal.SIGTERM, lambda *_: worker.drain())

@@ -40,6 +40,9 @@ class Told:
     def info(self, name: str, **_: object) -> None:
         self.events.append(name)
 
+    def debug(self, name: str, **_: object) -> None:
+        """Not wanted."""
+
     def draining_event(self) -> asyncio.Event:
         return asyncio.Event()
 

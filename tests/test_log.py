@@ -1,5 +1,6 @@
 import logging
 
+import msgspec
 import pytest
 
 from pipeline import log
@@ -48,6 +49,36 @@ def test_workers_write_to_standard_error_without_a_stamp(capsys):
     log.configure("INFO")
     log.info("started", pid=1)
     assert capsys.readouterr().err == "INFO started pid=1\n"
+
+
+def test_a_worker_writes_records_for_the_launcher(capsys):
+    log.configure_worker("INFO")
+    log.warning("sink.disconnected", error=ValueError("no\nroute"), seq=3, share=0.5, late=True, why=None)
+    log.debug("unseen")
+    mark, text = capsys.readouterr().err.encode().split(b"{", 1)
+    assert mark == log.RECORD_MARK
+    record = msgspec.json.decode(b"{" + text, type=log.Record)
+    fields = {"error": "no\nroute", "seq": 3, "share": 0.5, "late": True, "why": None}
+    assert record == log.Record("WARNING", "sink.disconnected", fields)
+
+
+def test_a_field_may_have_any_name(lines):
+    log.info("odd", event="a", level="b", fields="c")
+    assert lines[0].endswith("INFO odd event=a level=b fields=c")
+
+
+def test_what_a_record_carries_is_bounded(capsys):
+    log.configure_worker("INFO")
+    log.error("api.request_failed", trace="x" * 10**6)
+    assert len(capsys.readouterr().err) < 10_000
+
+
+def test_the_level_can_change(lines):
+    log.set_level("DEBUG")
+    log.debug("segment_read", seq=1)
+    assert lines[0].endswith("DEBUG segment_read seq=1")
+    log.set_level("ERROR")
+    assert not log.is_wanted("WARNING")
 
 
 def test_an_unknown_level_is_refused():

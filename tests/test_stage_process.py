@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import time
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from pipeline.memory.slab import create_slab
 from pipeline.memory.stage_stats import STATS_BYTES
 from pipeline.messages import WorkerBoot
-from pipeline.stage_process import LAST_LINES, StageProcess
+from pipeline.stage_output import LAST_LINES
+from pipeline.stage_process import StageProcess
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.topology_sections import Frame, Processor
 
@@ -43,8 +45,8 @@ def until_line(process, text):
     """Every line up to the one that holds `text`, each awaited."""
     lines = []
     while not any(text in line for line in lines):
-        select.select([process.output_fd], [], [])
-        lines += process.lines()
+        select.select([process.output.fd], [], [])
+        lines += process.output.lines(time.monotonic())
     return lines
 
 
@@ -54,9 +56,9 @@ def until_dead(process):
 
 def until_silent(process):
     lines = []
-    while not process.output_ended:
-        select.select([process.output_fd], [], [])
-        lines += process.lines()
+    while not process.output.ended:
+        select.select([process.output.fd], [], [])
+        lines += process.output.lines(time.monotonic())
     return lines
 
 
@@ -85,7 +87,7 @@ def test_a_worker_inherits_what_it_is_handed_and_nothing_else(start):
 def test_lines_come_whole_and_in_order(start):
     process = start("printf 'half'; sleep 0.05; printf ' line\\n\\nnext\\n'")
     assert until_silent(process) == ["half line", "next"]
-    assert list(process.last_lines) == ["half line", "next"]
+    assert list(process.output.last_lines) == ["half line", "next"]
 
 
 def test_errors_are_heard_too(start):
@@ -103,13 +105,13 @@ def test_the_last_words_are_heard_without_a_line_end(start):
 def test_only_the_last_lines_are_kept(start):
     process = start("for i in {1..100}; do echo $i; done")
     until_silent(process)
-    assert list(process.last_lines) == [str(i) for i in range(101 - LAST_LINES, 101)]
+    assert list(process.output.last_lines) == [str(i) for i in range(101 - LAST_LINES, 101)]
 
 
 def test_asking_for_lines_does_not_wait(start):
     process = start("sleep 60")
-    assert process.lines() == []
-    assert not process.output_ended
+    assert process.output.lines(time.monotonic()) == []
+    assert not process.output.ended
 
 
 def test_a_death_is_seen_at_its_descriptor(start):

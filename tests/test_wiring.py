@@ -397,6 +397,14 @@ def test_only_stages_whose_part_has_changed_are_named(wiring):
     assert wiring.topology.stages["decode"].audio is False
 
 
+def test_levels_of_the_log_need_no_restart_and_replace_what_was_set_meanwhile(wiring):
+    wiring.change_log_level("decode", "ERROR")
+    assert wiring.boot("decode", 1).log_level == "ERROR"
+    assert wiring.boot("egress", 1).log_level == "INFO"
+    assert wiring.adopt(changed(**{"logs.level": "WARNING", "logs.stages": {"egress": "DEBUG"}})) == []
+    assert [wiring.boot(stage, 2).log_level for stage in ("decode", "egress")] == ["WARNING", "DEBUG"]
+
+
 def test_budgets_and_limits_need_no_restart(wiring):
     topology = changed(**{"restart.max_restarts": 9, "stages.decode.limits": {"heartbeat": 1}})
     assert wiring.adopt(topology) == []
@@ -410,7 +418,8 @@ def test_budgets_and_limits_need_no_restart(wiring):
         ({"links.raw.slots": 9}, "links"),
         ({"relay.port": 5679}, "relay"),
         ({"stages.inference.spares": 1}, "spares"),
-        ({"log_level": "ERROR"}, "log_level"),
+        ({"logs.format": "json"}, "logs.format"),
+        ({"logs.file": {"path": "other.log"}}, "logs.file"),
     ],
 )
 def test_what_outlives_the_stages_cannot_change(wiring, setting, key):

@@ -120,6 +120,7 @@ class Decode:
         for item in self._live.feed(message.segment, message.data, gap=message.gap):
             if self._live.streams is not self._announced:
                 self._announced = self._live.streams
+                self._tell_streams()
                 self._announce_sound()
             self._hand_on(item, message.arrived_ns)
         self._source.consumed(message, self._live.resume_segment)
@@ -160,6 +161,10 @@ class Decode:
         self._began_ns = time.monotonic_ns()  # on the next, if the same bytes hold one
         self._stats.record(Span.STAGE, self._began_ns - arrived_ns)
         self._stats.out()
+
+    def _tell_streams(self) -> None:
+        if (streams := self._live.streams) is not None:
+            self._worker.debug("source_streams", video=str(streams.video or ""), audio=str(streams.audio or ""))
 
     def _announce_sound(self) -> None:
         """Before the first picture: egress tells its viewers of sound at the start of a segment."""

@@ -118,7 +118,7 @@ class StreamSession:
             self._tell(events.restarted(event, stage))
         elif event.name in PAUSES:
             self._tell(events.paused(event))
-        elif event.level != "info" and self._is_news(event, now):
+        elif event.level in ("warning", "error") and self._is_news(event, now):
             self._tell(events.of_stage(event))
 
     def changed(self, params: dict[str, Any]) -> None:

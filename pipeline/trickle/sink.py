@@ -335,6 +335,7 @@ class TrickleSink:
             self.error = None
             self.bytes_sent += segment.sent
             self.segments_sent += not segment.lost
+            log.debug("sink.segment_sent", url=self._url, seq=writer.seq(), bytes=segment.sent)
 
     def _take(self, segment: "_QueuedSegment") -> tuple[bytes, bool]:
         """Bytes to send next, and whether none will come after them."""

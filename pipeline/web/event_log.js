@@ -4,13 +4,13 @@ import { h } from "./dom.js";
 import { clock } from "./format.js";
 
 const KEPT = 500;
-const LEVELS = ["info", "warning", "error"];
+const LEVELS = ["debug", "info", "warning", "error"];
 const NEAR_END_PX = 40;
 
 export class EventLog {
   constructor(root) {
     this.text = h("input", { id: "event-text", type: "search", placeholder: "such as restart, or a stream's name" });
-    this.level = select("event-level", [["info", "all"], ["warning", "warnings"], ["error", "errors"]]);
+    this.level = select("event-level", [["debug", "all"], ["warning", "warnings"], ["error", "errors"]]);
     this.stage = select("event-stage", [["", "all"]]);
     this.list = h("ol", { class: "log", role: "log", "aria-label": "Events", "aria-live": "polite", tabindex: "0" });
     this.known = new Set();

@@ -94,6 +94,15 @@ def dies(image: torch.Tensor, ways: list[str], marks: str, after: int = 10) -> t
     return image
 
 
+def talks_and_dies(image: torch.Tensor, mark: str, lines: int) -> torch.Tensor:
+    """Prints without need, says in two lines what it dies of, and dies; once."""
+    if image.any() and _is_first(Path(mark)):
+        print(*(f"needless {number}" for number in range(lines)), sep="\n")
+        print("cannot go on:\n  out of words", flush=True)
+        os._exit(7)
+    return image
+
+
 class LoadsForEver:
     def __init__(self) -> None:
         time.sleep(3600)

@@ -38,7 +38,7 @@ def test_stages_open_the_relay_with_tokens_that_nobody_gets_to_see(
 ) -> None:
     relay, sink = sections
     pipeline = launch(source, relay=relay, stages__egress__sink=sink | {"token": "${ACCESS_TEST_TOKEN}"})
-    pipeline.wait_for("relay.channel_created channel=output")
+    pipeline.wait_for("relay.channel_created stage=relay channel=output")
     shown = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in [pipeline.process.pid, *pipeline.pids()])
 
     assert pipeline.end() == 0, pipeline.log

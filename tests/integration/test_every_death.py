@@ -249,8 +249,8 @@ def test_the_relay_may_die_and_everybody_finds_it_again(launch: Launch, tmp_path
     os.kill(pipeline.pid_of("relay"), signal.SIGKILL)
 
     pipeline.wait_for("ready stage=relay", 2)
-    pipeline.wait_for(r"stage=publisher \| WARNING publisher.segment_lost")
-    pipeline.wait_for(r"stage=relay \| INFO relay.channel_created channel=output", 2)
+    pipeline.wait_for(r"WARNING publisher.segment_lost stage=publisher")
+    pipeline.wait_for(r"INFO relay.channel_created stage=relay channel=output", 2)
     pipeline.wait_for("segments_missed stage=recorder")
     assert pipeline.end() == 0, pipeline.log
     status = check_the_end(pipeline)

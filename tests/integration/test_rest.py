@@ -212,7 +212,7 @@ def test_the_node_is_known_to_an_orchestrator_while_it_can_work(tmp_path: Path) 
         "capability_url": "http://127.0.0.1:9876",
     }
     with serving(tmp_path, api={"port": 0, "byoc": byoc}) as service:
-        service.pipeline.wait_for(r"stage=api \| INFO byoc.registered .*capability=edges")
+        service.pipeline.wait_for(r"INFO byoc.registered stage=api .*capability=edges")
         loaded, known = (
             next(n for n, line in enumerate(service.pipeline.lines) if what in line)
             for what in ("active stage=inference", "byoc.registered")

@@ -40,7 +40,7 @@ def test_a_signal_drains_the_stream_and_leaves_nothing(
     shared_memory = set(os.listdir("/dev/shm"))
     pipeline = launch(source)
     pipeline.wait_for("first_segment")
-    pipeline.wait_for("relay.channel_created channel=output")
+    pipeline.wait_for("relay.channel_created stage=relay channel=output")
     pids = pipeline.pids()
 
     pipeline.signal(number)

@@ -168,7 +168,7 @@ async def _record(url: str, file: Path) -> None:
 @contextmanager
 def viewer(node: Node, channel: str, file: Path) -> Iterator[None]:
     """Reads a channel of the relay's that is there, or about to be, into `file`. At last it waits for its end."""
-    node.pipeline.wait_for(f"relay.channel_created channel={channel} ")
+    node.pipeline.wait_for(f"relay.channel_created stage=relay channel={channel} ")
     with ThreadPoolExecutor(1) as pool:
         recording = pool.submit(asyncio.run, _record(f"{node.relay}/{channel}", file))
         yield
