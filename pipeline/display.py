@@ -52,7 +52,7 @@ class Terminal:
         if isinstance(line, str):
             log.info(log.OUTPUT, stage=stage, line=line)
         else:
-            log.tell(line.level, line.event, {"stage": stage} | line.fields)
+            log.tell(line.level, line.event, {"stage": stage} | line.fields | {"stage": stage})
 
     def adopt(self, logs: Logs) -> None:
         self._log.adopt(logs)

@@ -1,10 +1,14 @@
 import io
+import json
+import logging
 
 import pytest
 from rich.console import Console
 
-from pipeline.display import progress_bar, progress_words, stream_lines
+from pipeline import log
+from pipeline.display import Terminal, progress_bar, progress_words, stream_lines
 from pipeline.messages import FrameCount, Progress, StageStatus, Status, StreamSpec, StreamStatus
+from pipeline.topology_logs import Logs
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,37 @@ def test_progress_says_how_far_and_how_long(progress, words):
     screen = io.StringIO()
     Console(file=screen, width=120, force_terminal=True).print(progress_bar(progress, 24.96))
     assert f"{words}, 25.0 fps" in screen.getvalue()
+
+
+@pytest.fixture
+def screen():
+    yield io.StringIO()
+    logging.getLogger("livepipe").handlers.clear()
+
+
+def test_on_a_terminal_lines_scroll_by_above_a_table(screen):
+    with Terminal(Console(file=screen, width=120, force_terminal=True), Logs(), "api") as terminal:
+        terminal.show(idle_node())
+        terminal.output("decode", "a :warning: of [bold]its own[/]")
+        terminal.output("decode", log.Record("WARNING", "late", {"seq": 4}))
+    assert "no stream: waits for a request" in screen.getvalue()
+    assert "INFO stage=decode | a :warning: of [bold]its own[/]" in screen.getvalue()
+    assert "WARNING late stage=decode seq=4" in screen.getvalue()
+
+
+def test_for_machines_there_is_nothing_but_objects(screen):
+    logs = Logs(format="json", stages={"egress": "ERROR"})
+    with Terminal(Console(file=screen, width=20, force_terminal=True), logs, "api") as terminal:
+        terminal.show(idle_node())
+        terminal.event(
+            "info", "decode", "ready", {"detail": "a :warning: that is long enough to be wrapped", "role": ""}
+        )
+        terminal.output("decode", log.Record("WARNING", "odd", {"stage": "another"}))
+        terminal.event("warning", "egress", "unseen", {})
+    ready, odd = map(json.loads, screen.getvalue().splitlines())
+    assert (ready["event"], ready["detail"]) == ("ready", "a :warning: that is long enough to be wrapped")
+    assert "role" not in ready, "what is empty says nothing"
+    assert odd["event"] == "odd"
 
 
 def idle_node(*streams):

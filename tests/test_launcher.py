@@ -57,6 +57,14 @@ def test_a_topology_that_is_not_there_is_named(capsys, command):
     assert err.count("\n") == 1
 
 
+def test_a_log_file_that_cannot_be_written_is_named(capsys, monkeypatch, short_dir):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
+    free = ("--set", "relay.port=0", "--set", "api.port=0")
+    code, out, err = run(capsys, "run", DEMO, *free, "--set", "logs.file={path: nowhere/a.log}")
+    assert (code, out) == (2, "")
+    assert err == "logs.file.path: cannot write nowhere/a.log: No such file or directory\n"
+
+
 def test_an_input_that_is_not_there_is_named(capsys):
     assert run(capsys, "run", DEMO, "--input", "nowhere.ts") == (2, "", "--input nowhere.ts: no such file\n")
 

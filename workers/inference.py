@@ -88,7 +88,7 @@ class Inference:
         try:
             getattr(self._processor, what)()
         except Exception as error:  # noqa: BLE001 - the user's own code; frames decide whether it works
-            self._worker.error(f"{what}_failed", problem=f"{type(error).__name__}: {error}")
+            self._worker.error("stream_hook_failed", hook=what, problem=f"{type(error).__name__}: {error}")
 
     def _update(self) -> None:
         """A change of parameters takes effect between two frames."""

@@ -63,8 +63,11 @@ class Otel:
         sent = self._sender.send(self._waiting)
         if sent != self._reachable:
             self._reachable = sent
-            tell = self._worker.info if sent else self._worker.warning
-            tell("collector_reached" if sent else "collector_unreachable", url=self._worker.boot.otel or "")
+            url = self._worker.boot.otel or ""
+            if sent:
+                self._worker.info("collector_reached", url=url)
+            else:
+                self._worker.warning("collector_unreachable", url=url)
         if sent:
             self._worker.stats.add(Word.UNITS_OUT, len(self._waiting))
             self._worker.stats[Word.LAST_OUT_NS] = self._looked_ns

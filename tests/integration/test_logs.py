@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.stage_output import MAX_BURST
 from tests.integration.running import ROOT, RunningPipeline, topology
+from tests.test_events import documented
 
 NEEDLESS = 3 * MAX_BURST
 
@@ -96,6 +97,18 @@ def test_a_level_is_changed_while_it_runs_and_holds_for_the_processes_that_come(
     pipeline.wait_for("DEBUG segment_read stage=ingress", seen + 1)
     answer = pipeline.set_level("launcher", "ERROR")
     assert answer.stdout == "launcher logs from ERROR on; before from INFO on\n"
+
+
+def test_a_reload_goes_back_to_the_levels_of_the_file(pipeline: Logged) -> None:
+    assert pipeline.set_level("launcher", "ERROR").stdout.startswith("launcher logs from ERROR on")
+    pipeline.signal(signal.SIGHUP)
+    pipeline.wait_for("INFO reloaded stage=launcher changed=nothing")
+
+
+def test_every_event_that_was_logged_is_documented(pipeline: Logged) -> None:
+    logged = {line["event"] for line in pipeline.objects()}
+    assert logged <= set(documented())
+    assert len(logged) > 10
 
 
 @pytest.mark.parametrize(
