@@ -128,7 +128,7 @@ class FrameWork:
         as that, and not as delivered."""
         if image is not None:
             target = self._acquire(slot, slot.pts, image.shape[2], image.shape[1], verdict)
-            self._outgoing.store(image, target)
+            self._store(image, target)
         else:
             target = self._acquire(slot, slot.pts, 0, 0, verdict)
         self._publish(slot, target)
@@ -138,11 +138,17 @@ class FrameWork:
         for part, pts in enumerate(times):
             added = before[part]
             target = self._acquire(slot, pts, added.shape[2], added.shape[1], Outcome.ADDED, part)
-            self._outgoing.store(added, target)
+            self._store(added, target)
             self._writer.publish(target)
         target = self._acquire(slot, slot.pts, image.shape[2], image.shape[1], Outcome.DELIVERED, len(times))
-        self._outgoing.store(image, target)
+        self._store(image, target)
         self._publish(slot, target)
+
+    def _store(self, image: torch.Tensor, target: Slot) -> None:
+        """Work too, and most of it where the device computes on while the processor has answered: this waits for it."""
+        self._stats.busy()
+        self._outgoing.store(image, target)
+        self._stats.idle()
 
     def _times(self, pts: int, count: int) -> list[int]:
         """When so many added pictures are shown: evenly between the frame before and this one; none if there is nothing
