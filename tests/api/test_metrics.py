@@ -1,6 +1,8 @@
 """The exposition of a Status, held against Prometheus's own parser and against the table in docs/metrics.md."""
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +121,13 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
         if kind == "gauge":
             assert name.endswith(units) or name.rsplit("_", 1)[1] in plain, name
         assert "le" not in labels
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_has_nothing_to_say(status: Status) -> None:
+    _, body = render(METRICS, Scrape(status, {0: GPU}, "1.2.3"))
+    checked = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_a_histogram_has_rising_buckets_a_sum_and_a_count(exposed: dict[str, Metric]) -> None:
