@@ -97,6 +97,7 @@ def test_every_metric_of_the_work_is_on_the_dashboard() -> None:
     } - shown
     assert untold == {
         "livepipe_uptime_seconds",
+        "livepipe_paused",
         "livepipe_frames_in_flight",
         "livepipe_stage_info",
         "livepipe_stage_up",

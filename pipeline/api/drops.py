@@ -8,12 +8,12 @@ DROPS = tuple(outcome.name.lower() for outcome in Outcome if outcome.is_drop)
 
 _REASONS_OF = {
     "decode": ("no_slot", "decode_error", "crash"),
-    "inference": ("late", "processor_error", "withheld", "poison", "shutdown"),
+    "inference": ("late", "processor_error", "withheld", "paused", "poison", "shutdown"),
     "egress": ("late", "crash", "poison", "shutdown"),
 }
 """What can happen in each; told from the start, as 0, so that a first one shows as a rise."""
 
-_BY_PRODUCER = ("no_slot", "decode_error", "processor_error")
+_BY_PRODUCER = ("no_slot", "decode_error", "processor_error", "paused")
 
 
 def drops_by_stage(status: Status) -> dict[tuple[str, str], int]:

@@ -124,6 +124,7 @@ METRICS: tuple[Described, ...] = (
     Described("livepipe_build_info", "gauge", ("version", "python", "pipeline"), "What runs here; always 1", _build),
     Described("livepipe_uptime_seconds", "gauge", (), "Since the launcher started", _one(lambda s: s.uptime_s)),
     Described("livepipe_healthy", "gauge", (), "1: frames can flow, or will soon", _one(lambda s: s.healthy)),
+    Described("livepipe_paused", "gauge", (), "1: frames are not processed, on request", _one(lambda s: s.paused)),
     # Frames, over the whole pipeline and all its streams.
     Described("livepipe_frames_decoded_total", "counter", (), "With an identity", _one(lambda s: s.frames.decoded)),
     Described("livepipe_frames_delivered_total", "counter", (), "Encoded, sent", _one(lambda s: s.frames.delivered)),

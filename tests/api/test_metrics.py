@@ -20,7 +20,7 @@ from pipeline.messages import Encoding, FrameCount, LinkStatus, SlotStatus, Stat
 from tests.api.small_launcher import SmallLauncher
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/metrics.md"
-ROW = re.compile(r"^\| `(livepipe_\w+)` \| (\w+) \| (.*?) \|", re.M)
+ROW = re.compile(r"^\| `(livepipe_\w+)` \| (\w+) \|([^|]*)\|", re.M)
 LATENCY = Histogram((0.1, 1.0), (7, 2, 1), 4.5)
 SPINE = ("ingress", "decode", "inference", "egress")
 
@@ -55,9 +55,14 @@ def status(short_dir: Path) -> Status:
         stages=stages,
         links=[
             link("raw", ("decode", "inference"), {"late": 3, "no_slot": 1, "crash": 2}, "READY", "READY", "IN_USE"),
-            link("styled", ("inference", "egress"), {"delivered": 9, "processor_error": 4, "crash": 1}, "FREE"),
+            link(
+                "styled",
+                ("inference", "egress"),
+                {"delivered": 9, "processor_error": 4, "paused": 5, "crash": 1},
+                "FREE",
+            ),
         ],
-        frames=FrameCount(21, 9, {"late": 3, "no_slot": 1, "crash": 3, "processor_error": 4}, 1),
+        frames=FrameCount(21, 9, {"late": 3, "no_slot": 1, "crash": 3, "processor_error": 4, "paused": 5}, 1),
         end_to_end=LATENCY,
         streams=[stream("now"), stream("before", ended=2.0)],
         streams_ended={"ENDED": 1, "FAILED": 0},
@@ -111,7 +116,20 @@ def test_the_table_and_the_exposition_agree(exposed: dict[str, Metric]) -> None:
 def test_names_follow_the_conventions_of_prometheus() -> None:
     """https://prometheus.io/docs/practices/naming/: base units, plural, counters end in _total."""
     units = ("_seconds", "_bytes", "_bytes_per_second", "_ratio", "_celsius", "_watts")
-    plain = ("info", "healthy", "up", "state", "spares", "through", "flight", "threads", "fds", "slots", "running")
+    plain = (
+        "info",
+        "healthy",
+        "paused",
+        "up",
+        "state",
+        "spares",
+        "through",
+        "flight",
+        "threads",
+        "fds",
+        "slots",
+        "running",
+    )
     for name, kind, labels, text, _ in METRICS:
         assert re.fullmatch(r"livepipe_[a-z0-9_]+", name)
         assert text
@@ -147,6 +165,7 @@ def test_every_drop_is_told_once_with_the_stage_that_made_it(status: Status, val
         ("decode", "crash"): 2,
         ("inference", "late"): 3,
         ("inference", "processor_error"): 4,
+        ("inference", "paused"): 5,
         ("egress", "crash"): 1,
     }
     assert sum(drops.values()) == sum(status.frames.dropped.values())
