@@ -24,8 +24,13 @@ from pipeline.listeners import PortInUse
 from pipeline.log import LEVELS
 from pipeline.media.file_kinds import CONTAINERS
 from pipeline.messages import Status
+from pipeline.recording.format import RecordingError, RecordingWriter
+from pipeline.recording.recorder import RecorderRefused, StreamRecorder, new_recording
+from pipeline.replay import ReplayError, replay
+from pipeline.replay_report import TOLERANCE
 from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
 from pipeline.shipped import find_topology, shipped_names
+from pipeline.signal_notes import SignalNotes
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology, without_secrets
@@ -59,7 +64,15 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.command(options))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (TopologyFileError, AlreadyRunning, NotRunning, PortInUse, LogFileError) as error:
+    except (
+        TopologyFileError,
+        RecordingError,
+        ReplayError,
+        AlreadyRunning,
+        NotRunning,
+        PortInUse,
+        LogFileError,
+    ) as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
@@ -83,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--start", type=float, metavar="SECONDS", help="begin there in the input file")
     run.add_argument("--duration", type=float, metavar="SECONDS", help="process so much of it")
     run.add_argument("--resume", action="store_true", help="go on where an interrupted run left its output")
+    run.add_argument("--record", type=Path, metavar="FILE", help="keep what it is fed and what comes of it, for replay")
     run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary as JSON too")
     run.set_defaults(command=_run)
     check = commands.add_parser("check", help="print the resolved topology, or what is wrong with it")
@@ -101,6 +115,28 @@ def _parser() -> argparse.ArgumentParser:
     how_long.add_argument("--follow", action="store_true", help="go on until Ctrl-C or the pipeline's end")
     trace.add_argument("--json", action="store_true", help="as JSON; with --follow, one line a frame")
     trace.set_defaults(command=_trace)
+    record = commands.add_parser("record", help="keep what a running pipeline is fed and what comes of it, for replay")
+    record.add_argument("--output", type=Path, metavar="FILE", required=True, help="a new file")
+    record.add_argument("--seconds", type=_positive, metavar="N", help="end after so many")
+    record.add_argument(
+        "--max-bytes", type=_positive, metavar="N", default=1 << 30, help="end once the file has so many"
+    )
+    record.set_defaults(command=_record)
+    replay = commands.add_parser(
+        "replay", help="run a recording through the pipeline again, and compare what comes out"
+    )
+    replay.add_argument("recording", type=Path, metavar="FILE")
+    replay.add_argument(
+        "--speed", choices=("1", "max"), default="max", help="its own time, or every frame at once (max)"
+    )
+    replay.add_argument("--topology", type=Path, metavar="FILE", help="in the place of the recorded one")
+    replay.add_argument("--against", type=Path, metavar="FILE", help="compare with this recording instead")
+    replay.add_argument("--output", type=Path, metavar="FILE", help="keep the replay as a recording")
+    replay.add_argument("--video", type=Path, metavar="FILE", help="keep what it shows")
+    replay.add_argument("--exact", action="store_true", help="every pixel must be the same")
+    replay.add_argument("--tolerance", type=float, metavar="N", default=TOLERANCE, help="of 255, for a field's mean")
+    replay.add_argument("--json", action="store_true", help="the report as JSON")
+    replay.set_defaults(command=_replay)
     health = commands.add_parser("health", help="exit with 0 if a running pipeline is well, with 1 if it is not")
     health.set_defaults(command=_health)
     restart = commands.add_parser("restart", help="start a stage of a running pipeline again, with a fresh budget")
@@ -121,16 +157,24 @@ def _parser() -> argparse.ArgumentParser:
     log_level.add_argument("stage", metavar="STAGE", help="one of its stages; relay, api, launcher")
     log_level.add_argument("level", metavar="LEVEL", type=str.upper, choices=LEVELS, help=", ".join(LEVELS))
     log_level.set_defaults(command=_log_level)
-    for command in (top, inspect, trace, restart, update, log_level, health):
+    for command in (top, inspect, trace, record, restart, update, log_level, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
     for command in (run, check, graph):
         command.add_argument(
             "file", type=Path, metavar="FILE", help=f"topology: a file, or one of {', '.join(shipped_names())}"
         )
+    for command in (run, check, graph, replay):
         command.add_argument(
             "--set", action="append", default=[], metavar="PATH=VALUE", help="replace one value, such as relay.port=0"
         )
     return parser
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: needed is a number above 0")
+    return number
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -140,6 +184,7 @@ def _run(options: argparse.Namespace) -> int:
         start=options.start,
         duration=options.duration,
         resume=options.resume,
+        record=options.record,
     )
     topology = asked.apply(_load(options))
     if options.summary:
@@ -261,6 +306,48 @@ def _write_until_end(console: Console, launcher: ControlLine, *, as_json: bool) 
             time.sleep(LOOK_SECONDS)
 
 
+def _record(options: argparse.Namespace) -> int:
+    """Until Ctrl-C, a limit, or the stream's end."""
+    endpoint = control_endpoint(options.name)
+    writer = RecordingWriter(options.output)
+    recorder = StreamRecorder(endpoint, writer, new_recording(), options.max_bytes, options.seconds)
+    try:
+        with SignalNotes(signal.SIGINT, signal.SIGTERM) as notes:
+            recorder.run(notes.fd, lambda: bool(notes.take()))
+    except RecorderRefused as refused:
+        print(refused, file=sys.stderr)
+        return EXIT_USAGE
+    finally:
+        writer.close()
+        if not recorder.segments and not recorder.frames:
+            options.output.unlink()
+    if not options.output.exists():
+        print(f"{options.output}: not made: {recorder.reason} before anything came", file=sys.stderr)
+        return EXIT_FAILED
+    came = f"{recorder.segments} segments in, {recorder.frames} pictures out, {writer.size / 1e6:.1f} MB"
+    print(f"{options.output}: {recorder.media_seconds:.1f} s, {came}; {recorder.reason}")
+    return EXIT_OK
+
+
+def _replay(options: argparse.Namespace) -> int:
+    report = replay(
+        options.recording,
+        speed=options.speed,
+        topology=options.topology,
+        overrides=dict(_override(text) for text in options.set),
+        against=options.against,
+        output=options.output,
+        video=options.video,
+        tolerance=options.tolerance,
+        exact=options.exact,
+    )
+    if options.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    else:
+        print(*report.lines(), sep="\n")
+    return EXIT_OK if report.same else EXIT_FAILED
+
+
 def _health(options: argparse.Namespace) -> int:
     try:
         with ControlLine(control_endpoint(options.name)) as launcher:
@@ -310,7 +397,7 @@ def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:
         case Ingress(source=None):
             yield ON_REQUEST, True
         case Ingress(source=Source() as end):
-            yield str(end.trickle or end.file), True
+            yield str(end.trickle or end.file or end.recording), True
         case Egress(sink=None):
             yield ON_REQUEST, False
         case Egress(sink=Sink() as end):

@@ -16,6 +16,9 @@ from pipeline.messages import (
     PauseRequest,
     Plan,
     PlanRequest,
+    RecordAnswer,
+    RecordEndRequest,
+    RecordRequest,
     RestartRequest,
     Status,
     StatusRequest,
@@ -76,6 +79,14 @@ class ControlLine:
         """See LogLevelRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
         return msgspec.msgpack.decode(self._ask(LogLevelRequest(stage, level)), type=Answer)
 
+    def record(self, recording: str) -> RecordAnswer:
+        """See RecordRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(RecordRequest(recording)), type=RecordAnswer)
+
+    def end_recording(self, recording: str) -> Answer:
+        """See RecordEndRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
+        return msgspec.msgpack.decode(self._ask(RecordEndRequest(recording)), type=Answer)
+
     def start_stream(self, spec: StreamSpec) -> Answer:
         """See StreamStartRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
         return msgspec.msgpack.decode(self._ask(StreamStartRequest(spec)), type=Answer)
@@ -102,16 +113,17 @@ class EventStream:
 
     def __init__(self, endpoint: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.connect(endpoint)
-        self._socket.send(msgspec.msgpack.encode(Subscribe()))
+        self.socket = self._context.socket(zmq.DEALER)
+        """For polling."""
+        self.socket.set(zmq.LINGER, 0)
+        self.socket.connect(endpoint)
+        self.socket.send(msgspec.msgpack.encode(Subscribe()))
 
     def next(self, wait_seconds: float) -> SupervisionEvent | None:
         """The next event; None when there is none within `wait_seconds`."""
-        if not self._socket.poll(int(1000 * wait_seconds)):
+        if not self.socket.poll(int(1000 * wait_seconds)):
             return None
-        return msgspec.msgpack.decode(self._socket.recv(), type=SupervisionEvent)
+        return msgspec.msgpack.decode(self.socket.recv(), type=SupervisionEvent)
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ It carries a few megabits a second, so it is built for order and not for speed; 
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import zmq
@@ -81,8 +81,12 @@ class Cursor:
 class EncodedWriter:
     """Ingress's end. Keeps what decode has not left behind, up to `buffer_bytes`; single-threaded, never blocks."""
 
-    def __init__(self, boot: EncodedBoot, context: Context) -> None:
+    def __init__(
+        self, boot: EncodedBoot, context: Context, copy: Callable[[EncodedBytes | EncodedEnd], None] | None = None
+    ) -> None:
+        """`copy` is told of every message, once, when it is written."""
         self.cursor = Cursor(boot.fd)
+        self._copy = copy
         self._limit = boot.buffer_bytes
         self._kept: deque[EncodedBytes | EncodedEnd] = deque()
         self._kept_bytes = 0
@@ -137,6 +141,8 @@ class EncodedWriter:
 
     def _keep(self, message: EncodedBytes | EncodedEnd) -> None:
         self._kept.append(message)
+        if self._copy is not None:
+            self._copy(message)
         self._send()
 
     def _hear(self, peer: bytes, message: EncodedUp) -> None:

@@ -1,4 +1,5 @@
-"""What --input, --output, --start, --duration and --resume make of a topology, and what such a run leaves behind."""
+"""What --input, --output, --start, --duration, --resume and --record make of a topology, and what such a run leaves
+behind."""
 
 import os
 from pathlib import Path
@@ -12,10 +13,13 @@ from pipeline.media.ts_tail import read_tail
 from pipeline.topology import Egress, Ingress, Publisher, Topology
 from pipeline.topology_file import TopologyFileError
 from pipeline.topology_graph import check_graph
-from pipeline.topology_sections import Source
+from pipeline.topology_sections import Recording, Source
 from pipeline.topology_values import TopologyError
 
 HAS_PUBLISHER = "its publisher plays a file live; needed is a topology that reads one, such as configs/file.yaml"
+ONE_SOURCE = {"trickle": None, "recording": None, "real_time": False, "token": None, "tls": None}
+"""What a source that is a file does not say."""
+
 NO_FILE = "the source is no file; give --input FILE too"
 ON_REQUEST = "streams.on_request is on: whoever asks for a stream says what it reads and writes; see docs/operations.md"
 
@@ -28,10 +32,14 @@ class FileRun(msgspec.Struct, frozen=True, kw_only=True):
     start: float | None = None
     duration: float | None = None
     resume: bool = False
+    record: Path | None = None
 
     def apply(self, topology: Topology) -> Topology:
         """The topology with these in it. Raises TopologyFileError, one line that begins with the option's name."""
-        if topology.streams.on_request and (given := [key for key in self.__struct_fields__ if getattr(self, key)]):
+        if self.record is not None:
+            topology = _with_recording(topology, self.record)
+        about_files = [key for key in self.__struct_fields__ if key != "record"]
+        if topology.streams.on_request and (given := [key for key in about_files if getattr(self, key)]):
             raise TopologyFileError(f"--{given[0]}: {ON_REQUEST}")
         if self.input is not None:
             topology = _with_input(topology, self.input)
@@ -63,6 +71,13 @@ def unfinished(topology: Topology) -> Path | None:
     return growing if growing != path and growing.exists() else None
 
 
+def _with_recording(topology: Topology, file: Path) -> Topology:
+    if file.exists():
+        raise TopologyFileError(f"--record {file}: is there already; give another name, or remove it")
+    recording = topology.recording or Recording(file="-")
+    return msgspec.structs.replace(topology, recording=msgspec.structs.replace(recording, file=str(file)))
+
+
 def _with_input(topology: Topology, file: Path) -> Topology:
     """Played live by the topology's publisher, or read by ingress when it has none."""
     if not file.exists():
@@ -76,7 +91,7 @@ def _with_input(topology: Topology, file: Path) -> Topology:
     if (publisher := topology.stage_of(Publisher)) is not None:
         stages = topology.stages | {publisher: msgspec.structs.replace(topology.stages[publisher], file=str(file))}
         return msgspec.structs.replace(topology, stages=stages)
-    topology = _change(topology, Ingress, "source", "--input", trickle=None, token=None, tls=None, file=str(file))
+    topology = _change(topology, Ingress, "source", "--input", **ONE_SOURCE, file=str(file))
     links = {name: msgspec.structs.replace(link, policy="block") for name, link in topology.links.items()}
     return msgspec.structs.replace(topology, links=links)
 

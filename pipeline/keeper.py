@@ -23,6 +23,7 @@ from pipeline.messages import (
     Finished,
     PeerRestarted,
     Ready,
+    Record,
     Refused,
     SetLogLevel,
     SetPause,
@@ -119,6 +120,9 @@ class Keeper:
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
                 if (level := self._wiring.topology.logs.level_of(stage.name)) != life.process.boot.log_level:
                     self._switchboard.send(life.process.boot.identity, SetLogLevel(level))  # Changed while it loaded.
+                tap = life.process.boot.tap
+                if tap is not None and tap.recording != self._wiring.recording:
+                    self._switchboard.send(life.process.boot.identity, Record(self._wiring.recording))
                 if stage.takes_turns:
                     self._bring_up_to_date(stage, life)
                     self._take_turns(stage)

@@ -8,12 +8,15 @@ import msgspec
 from pipeline.histogram import Histogram
 from pipeline.media.excerpt import Excerpt
 from pipeline.memory.cuda_handle import CudaSlabHandle
+from pipeline.recording.format import Tappable
 from pipeline.topology import AnyStage
 from pipeline.topology_logs import Level
-from pipeline.topology_sections import Api, Frame, Relay
+from pipeline.topology_sections import Api, Frame, Recording, Relay
 from pipeline.topology_values import Policy
 
 EventLevel = Literal["debug", "info", "warning", "error"]
+
+RECORD_LEASE_SECONDS = 5.0
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
@@ -88,6 +91,13 @@ class TraceBoot(msgspec.Struct, frozen=True):
     every: int
 
 
+class TapBoot(msgspec.Struct, frozen=True):
+    """Where a recorder listens, and the recording that is being made; empty: none."""
+
+    endpoint: str
+    recording: str
+
+
 class WorkerBoot(msgspec.Struct, frozen=True):
     """All that a worker is told. It comes in a memfd whose number is on the command line."""
 
@@ -132,6 +142,11 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     excerpt: Excerpt | None = None
     """The part of a file that is shown; ingress begins to read where decoding it has to begin."""
     trace: TraceBoot | None = None
+    tap: TapBoot | None = None
+    recording: Recording | None = None
+    """The section of the recording, for the process that writes it."""
+    changes_from: str | None = None
+    """A recording that is fed again: decode and inference take the parameters that were changed in it."""
     on_request: bool = False
     """Whether other streams come after this one: then inference waits for the next. `stream` is empty, and `epoch` -1,
     before the first."""
@@ -224,6 +239,19 @@ class AudioEnd(msgspec.Struct, array_like=True, frozen=True, tag="end"):
 AudioMessage = AudioFormat | AudioPacket | AudioSamples | TextLine | AudioEnd
 
 
+# ingress, decode, inference, egress -> whoever records
+
+
+class Tapped(msgspec.Struct, array_like=True, frozen=True):
+    """A record for `recording`. Those of one process are numbered from 0 on; `epoch` is its stream's number."""
+
+    recording: str
+    stage: str
+    number: int
+    epoch: int
+    record: Tappable
+
+
 # worker -> launcher
 
 
@@ -306,6 +334,19 @@ class Updated(msgspec.Struct, frozen=True, tag="updated"):
 
 class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
     """Answered with Status."""
+
+
+class RecordRequest(msgspec.Struct, frozen=True, tag="record"):
+    """From whoever records: have the stages tell what they see, for `recording`, an id of its own making. Answered with
+    RecordAnswer, and to be repeated: who is not heard of for RECORD_LEASE_SECONDS is taken to be gone."""
+
+    recording: str
+
+
+class RecordEndRequest(msgspec.Struct, frozen=True, tag="record_end"):
+    """The recording is over. Answered with Answer."""
+
+    recording: str
 
 
 class TraceRequest(msgspec.Struct, frozen=True, tag="trace"):
@@ -411,6 +452,12 @@ class SetPause(msgspec.Struct, frozen=True, tag="set_pause"):
     pause: Pause | None
 
 
+class Record(msgspec.Struct, frozen=True, tag="record_order"):
+    """From now on tell the recorder what you see, for this recording; empty: nobody records."""
+
+    recording: str
+
+
 class Update(msgspec.Struct, frozen=True, tag="update"):
     """Change parameters of the processor, or all of decode's `frame`, and answer with Updated."""
 
@@ -440,6 +487,21 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     ok: bool
     text: str
     code: Literal["", "exists", "full", "loading", "invalid", "unknown"] = ""
+
+
+class RecordAnswer(msgspec.Struct, frozen=True, tag="record_answer"):
+    """What a recorder has to know: `endpoint` is where the stages look for it, `topology` the resolved one without
+    secrets and with the parameters in force, `timelines` decode's before each of its last segments, as segment, offset
+    and last picture. Not `ok`: somebody else records, and `text` says so."""
+
+    ok: bool
+    text: str
+    endpoint: str = ""
+    pipeline: str = ""
+    stream: str = ""
+    epoch: int = 0
+    topology: dict[str, Any] = {}
+    timelines: list[tuple[int, int, int | None]] = []
 
 
 class SupervisionEvent(msgspec.Struct, frozen=True, tag="supervision_event"):
@@ -699,6 +761,8 @@ ToLauncher = (
     | StatusRequest
     | TraceRequest
     | PlanRequest
+    | RecordRequest
+    | RecordEndRequest
     | RestartRequest
     | UpdateRequest
     | LogLevelRequest
@@ -707,5 +771,5 @@ ToLauncher = (
     | PauseRequest
     | Subscribe
 )
-ToWorker = Drain | Abandon | Activate | StreamBegin | SetPause | Update | SetLogLevel | PeerRestarted
-FromLauncher = ToWorker | Answer | SupervisionEvent | Status | Traces | Plan
+ToWorker = Drain | Abandon | Activate | StreamBegin | SetPause | Record | Update | SetLogLevel | PeerRestarted
+FromLauncher = ToWorker | Answer | SupervisionEvent | Status | Traces | Plan | RecordAnswer

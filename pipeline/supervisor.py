@@ -29,6 +29,8 @@ from pipeline.messages import (
     PlanRequest,
     Progress,
     Ready,
+    RecordEndRequest,
+    RecordRequest,
     Refused,
     RestartRequest,
     SetLogLevel,
@@ -48,6 +50,7 @@ from pipeline.messages import (
 from pipeline.pausing import Pausing
 from pipeline.plan import plan_of
 from pipeline.processor_changes import ProcessorChanges
+from pipeline.recording.lease import RecordingLease
 from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
 from pipeline.stage_output import Line
@@ -105,6 +108,7 @@ class Supervisor:
         self._streams = StreamKeeper(
             wiring, self._keeper, self._switchboard, self._changes, self._pausing, self._announce
         )
+        self._recording = RecordingLease(wiring, self._keeper, self._announce)
 
     def run(self) -> None:
         become_reaper()
@@ -124,6 +128,7 @@ class Supervisor:
                     self._keeper.skim()
                     self._handle_signals()
                     self._keeper.watch()
+                    self._recording.expire()
                     self._settle()
                     self._sample()
             finally:
@@ -297,6 +302,10 @@ class Supervisor:
                 (inference,) = self._keeper.of_kind(Inference)
                 described = inference.active.parameters if inference.active is not None else None
                 self._switchboard.send(sender, plan_of(self._wiring, described))
+            case RecordRequest():
+                self._switchboard.send(sender, self._recording.ask(message))
+            case RecordEndRequest():
+                self._switchboard.send(sender, self._recording.end(message))
             case RestartRequest():
                 self._switchboard.send(sender, self._restart(message.stage))
             case UpdateRequest():

@@ -19,6 +19,7 @@ from pipeline.topology_sections import (
     Frame,
     Limits,
     Processor,
+    Recording,
     Relay,
     Restart,
     Schedule,
@@ -120,7 +121,7 @@ ChannelUser = Source | Sink | Publisher | Recorder
 SPINE: tuple[type[Stage], ...] = (Ingress, Decode, Inference, Egress)
 """Through these every stream goes, in this order; a topology has one of each."""
 
-SERVICES = ("relay", "api", "otel")
+SERVICES = ("relay", "api", "otel", "recording")
 """Processes that are no stages. They end after the stages, and are started again whenever they end before."""
 
 OF_ONE_STREAM = (Ingress, Decode, Egress)
@@ -154,6 +155,7 @@ class Topology(Section, kw_only=True, frozen=True):
     streams: Streams = Streams()
     tracing: Tracing = Tracing()
     logs: Logs = Logs()
+    recording: Recording | None = None
 
     def producer_of(self, link: str) -> str | None:
         """The stage that writes to `link`."""
@@ -168,10 +170,14 @@ class Topology(Section, kw_only=True, frozen=True):
         return next((name for name, stage in self.stages.items() if isinstance(stage, worker)), None)
 
     @property
+    def source(self) -> Source | None:
+        """What ingress reads; None with streams on request."""
+        return next((stage.source for stage in self.stages.values() if isinstance(stage, Ingress)), None)
+
+    @property
     def excerpt(self) -> Excerpt | None:
         """See Source.excerpt."""
-        sources = (stage.source for stage in self.stages.values() if isinstance(stage, Ingress))
-        return next((source.excerpt for source in sources if source is not None), None)
+        return self.source.excerpt if self.source is not None else None
 
     def carries_frames(self, link: str) -> bool:
         """Whether the link joins decode, inference and egress; the one into decode carries encoded bytes."""

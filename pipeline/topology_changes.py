@@ -40,6 +40,7 @@ _FIXED: dict[str, Callable[[Topology], object]] = {
     "relay": lambda topology: topology.relay,
     "api": lambda topology: topology.api,
     "streams": lambda topology: topology.streams,
+    "recording": lambda topology: topology.recording,
     "tracing": lambda topology: topology.tracing,
     "logs.format and logs.file": lambda topology: (topology.logs.format, topology.logs.file),
     "names, kinds, inputs and outputs of stages": lambda topology: {

@@ -1,7 +1,9 @@
 """Reads a topology file. Every mistake becomes one line: file, line number, path, what is wrong, what is allowed."""
 
+import copy
 import re
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -38,8 +40,25 @@ def load_topology(path: Path, overrides: dict[str, Any] | None = None) -> Topolo
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise TopologyFileError(f"{path}: {reason}; give a file, or one of {', '.join(shipped_names())}") from error
     root, raw = _parse(path, text)
+    return _convert(str(path), root, raw, overrides)
+
+
+def topology_from(raw: dict[str, Any], where: str, overrides: Mapping[str, Any] | None = None) -> Topology:
+    """Override and check a topology that is no file but plain values; `where` names it in errors. `raw` is not changed.
+
+    Raises TopologyFileError.
+    """
+    return _convert(where, None, copy.deepcopy(raw), overrides)
+
+
+def without_secrets(topology: Topology) -> Any:
+    """The topology as plain values, to be shown: a token that stands in the file itself is not."""
+    return _hide_tokens(msgspec.to_builtins(topology))
+
+
+def _convert(where: str, root: yaml.Node | None, raw: Any, overrides: Mapping[str, Any] | None) -> Topology:
     if not isinstance(raw, dict):
-        raise TopologyFileError(f"{path}:1: a topology is a mapping with the keys {', '.join(_allowed(()))}")
+        raise TopologyFileError(f"{where}:1: a topology is a mapping with the keys {', '.join(_allowed(()))}")
     for dotted, value in (overrides or {}).items():
         _override(raw, dotted, value)
     try:
@@ -47,16 +66,15 @@ def load_topology(path: Path, overrides: dict[str, Any] | None = None) -> Topolo
         check_graph(topology)
     except msgspec.ValidationError as error:
         keys, problem = _explain(str(error), raw)
-        raise TopologyFileError(f"{path}:{_line(root, keys)}: {_dotted(keys)}: {problem}") from error
+        raise TopologyFileError(f"{_place(where, root, keys)}: {_dotted(keys)}: {problem}") from error
     except TopologyError as error:
         keys = tuple(error.path.split("."))
-        raise TopologyFileError(f"{path}:{_line(root, keys)}: {error}") from error
+        raise TopologyFileError(f"{_place(where, root, keys)}: {error}") from error
     return topology
 
 
-def without_secrets(topology: Topology) -> Any:
-    """The topology as plain values, to be shown: a token that stands in the file itself is not."""
-    return _hide_tokens(msgspec.to_builtins(topology))
+def _place(where: str, root: yaml.Node | None, keys: tuple[str, ...]) -> str:
+    return where if root is None else f"{where}:{_line(root, keys)}"
 
 
 def _hide_tokens(value: Any, key: str = "") -> Any:

@@ -12,6 +12,7 @@ from pipeline.processors.comfystream.prompt import stream_prompt
 from pipeline.processors.comfyui.workflow import change, convert, read_workflow
 from pipeline.processors.comfyui.workspace import find_workspace
 from pipeline.processors.errors import ProcessorError
+from pipeline.recording.format import RecordingError, read_header
 from pipeline.topology import (
     SERVICES,
     SPINE,
@@ -51,6 +52,7 @@ def check_graph(topology: Topology) -> None:
     _check_links(topology)
     _check_channels(topology)
     _check_file_ends(topology)
+    _check_recording(topology)
     _check_access(topology)
     _check_sound(topology)
     _check_workflows(topology)
@@ -147,10 +149,12 @@ def _check_links(topology: Topology) -> None:
 def _check_policies(topology: Topology) -> None:
     """A file is processed whole; a reader that skips would drop most of it, since nothing paces the file. And a link
     that is to have the newest frame needs a slot in use, one with the newest, and one to fill."""
+    source = topology.source
     for name, link in topology.links.items():
-        if topology.excerpt is not None and link.policy == "latest":
+        if source is not None and source.is_hurried and link.policy == "latest":
+            kind = "file" if source.file is not None else "recording"
             raise TopologyError(
-                f"links.{name}.policy", "the source is a file, which is processed whole; allowed: block"
+                f"links.{name}.policy", f"the source is a {kind}, which is processed whole; allowed: block"
             )
         if link.policy == "latest" and link.slots < MIN_LATEST_SLOTS:
             raise TopologyError(
@@ -232,6 +236,18 @@ def _check_file_ends(topology: Topology) -> None:
     (_, source), (egress, sink) = ends["source"], ends["sink"]
     if source.resolve() in (sink.resolve(), growing_file(sink).resolve()):
         raise TopologyError(f"stages.{egress}.sink.file", f"{sink} is what ingress reads; allowed: any other file")
+
+
+def _check_recording(topology: Topology) -> None:
+    """What is fed again has to be there, and what is recorded must not be written over it."""
+    source = topology.source
+    if source is None or source.recording is None:
+        return
+    ingress = topology.stage_of(Ingress)
+    try:
+        read_header(Path(source.recording))
+    except RecordingError as error:
+        raise TopologyError(f"stages.{ingress}.source.recording", str(error)) from error
 
 
 def _check_sizes(topology: Topology) -> None:

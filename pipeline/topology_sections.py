@@ -190,6 +190,15 @@ class Tracing(Section, kw_only=True, frozen=True):
     otel: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
+class Recording(Section, kw_only=True, frozen=True):
+    """What the stream was fed and what came of it is kept in `file`, from its start on, for `launcher.py replay`. It
+    ends with the stream, or after `seconds`, or once it has `max_bytes`."""
+
+    file: Annotated[str, msgspec.Meta(min_length=1)]
+    max_bytes: Bytes = 1 << 30
+    seconds: Seconds | None = None
+
+
 class ClientTls(Section, kw_only=True, frozen=True):
     """PEM files for an https URL. `ca`: whom to trust in the place of the system's authorities; `certificate` and its
     `key`: what to show to a server that asks its clients for one."""
@@ -206,22 +215,32 @@ class ClientTls(Section, kw_only=True, frozen=True):
 
 
 class Source(Section, kw_only=True, frozen=True):
-    """Where a stage reads: a trickle channel (a name on the embedded relay, or a URL), or a file. A server elsewhere
-    gets `token` as a bearer token, ${NAME} for an environment variable; `tls` says whom to trust there. Of a file,
-    `duration` seconds from `start` on are read; by default all of it."""
+    """Where a stage reads: a trickle channel (a name on the embedded relay, or a URL), a file, or a recording of what a
+    pipeline was fed. A server elsewhere gets `token` as a bearer token, ${NAME} for an environment variable; `tls` says
+    whom to trust there. Of a file, `duration` seconds from `start` on are read; by default all of it. A recording is
+    fed as fast as it is taken, or in its own time (`real_time`), and changes parameters where they were changed."""
 
     trickle: str | None = None
     file: str | None = None
+    recording: str | None = None
+    real_time: bool = False
     start: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
     duration: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
     token: str | None = None
     tls: ClientTls | None = None
 
     def __post_init__(self) -> None:
-        if (self.trickle is None) == (self.file is None):
-            raise ValueError("exactly one of trickle, file is needed")
+        if sum(given is not None for given in (self.trickle, self.file, self.recording)) != 1:
+            raise ValueError("exactly one of trickle, file, recording is needed")
+        if self.recording is None and self.real_time:
+            raise ValueError("real_time is for a recording")
         if self.file is None and (self.start or self.duration is not None):
             raise ValueError("start and duration are for a file")
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether nothing paces it but those who take it."""
+        return self.trickle is None and not self.real_time
 
     @property
     def excerpt(self) -> Excerpt | None:

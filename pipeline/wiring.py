@@ -4,6 +4,7 @@ The launcher makes it once from a topology, tells each worker its part, and recl
 """
 
 import os
+import uuid
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from pipeline.encoded_link import CURSOR_BYTES, Cursor
 from pipeline.link import FrameLink
 from pipeline.listeners import Listeners
+from pipeline.media.timeline_notes import TimelineNote, read_notes
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaUnavailable
 from pipeline.memory.cuda_handle import Route, slab_bytes
@@ -26,12 +28,15 @@ from pipeline.messages import (
     Pause,
     StreamBegin,
     StreamSpec,
+    TapBoot,
     Traces,
     WorkerBoot,
 )
+from pipeline.recording.beginning import begin_where_recorded
 from pipeline.run_dir import CONTROL, RunDir
 from pipeline.topology import (
     OF_ONE_STREAM,
+    SPINE,
     AnyStage,
     Decode,
     Egress,
@@ -49,6 +54,9 @@ from pipeline.traces import TraceRings
 
 STREAM = "main"
 """The one stream of a topology that names its source and its sink."""
+
+RECORDING = "recording"
+"""The service that records from the start on."""
 
 NO_STREAM = -1
 """Number of the stream before the first on request."""
@@ -85,6 +93,10 @@ class Wiring:
         self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self._stats_fds.items()}
         self._stream_names: dict[int, str] = {} if topology.streams.on_request else {0: STREAM}  # by epoch
         self._trace_rings = self._make_trace_rings()
+        self.recording = uuid.uuid4().hex if topology.recording is not None else ""
+        """The recording that is being made; empty: none."""
+        if self._fed_again is not None:
+            begin_where_recorded(self._fed_again, self.links[self._output_of(Decode)].boot, self.encoded_cursor)
         if topology.streams.on_request:
             for link in self.links.values():
                 link.table.end()  # So it is between two streams, and before the first.
@@ -173,8 +185,10 @@ class Wiring:
 
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
-        exports = ["otel"] if self.topology.tracing.otel is not None else []
-        return [*self.listeners.services, *exports, *self.topology.stages]
+        topology = self.topology
+        others = {"otel": topology.tracing.otel, "recording": topology.recording}
+        wanted = [name for name, section in others.items() if section is not None]
+        return [*self.listeners.services, *wanted, *topology.stages]
 
     @property
     def helper_pids(self) -> set[int]:
@@ -184,6 +198,24 @@ class Wiring:
     @property
     def control_endpoint(self) -> str:
         return self._run_dir.endpoint(CONTROL)
+
+    @property
+    def tape_endpoint(self) -> str:
+        """Where whoever records listens."""
+        return self._run_dir.endpoint("tape")
+
+    @property
+    def stream_name(self) -> str:
+        """The stream that runs, or ran last; empty before the first."""
+        return self._stream_names.get(self.epoch, "")
+
+    def recorded_topology(self) -> Topology:
+        """The topology, with what is the running stream's own in it."""
+        return msgspec.structs.replace(self.topology, frame=self.stream_frame, recording=None)
+
+    def timeline_notes(self) -> list[TimelineNote]:
+        """Decode's timeline before each of its last segments."""
+        return read_notes(self.links[self._output_of(Decode)].table)
 
     @property
     def relay_url(self) -> str | None:
@@ -233,6 +265,9 @@ class Wiring:
             live=self._is_live,
             excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
             trace=self._trace_rings.boot(stage, seat),
+            tap=self._tap_boot(stage, spec),
+            recording=self.topology.recording if stage == RECORDING else None,
+            changes_from=self._fed_again if isinstance(spec, Decode | Inference) else None,
             on_request=on_request,
             allow_private=self._allow_private(spec),
             pause=self.pause if isinstance(spec, Inference) else None,
@@ -423,6 +458,17 @@ class Wiring:
         keeps the control and events channels of streams on request."""
         relay = self.topology.relay
         return relay.own_token if relay is not None else None
+
+    @property
+    def _fed_again(self) -> str | None:
+        """The recording that is the source."""
+        return self.topology.source.recording if self.topology.source is not None else None
+
+    def _tap_boot(self, stage: str, spec: AnyStage | None) -> TapBoot | None:
+        """For those who tell a recorder what they see, and for the recorder that the topology names."""
+        if isinstance(spec, SPINE) or stage == RECORDING:
+            return TapBoot(self.tape_endpoint, self.recording)
+        return None
 
     def _link_boot(self, name: str | None) -> LinkBoot | None:
         return self.links[name].boot if name in self.links else None

@@ -33,6 +33,7 @@ from pipeline.messages import (
     Parameter,
     PeerRestarted,
     Ready,
+    Record,
     Refused,
     SetLogLevel,
     SetPause,
@@ -45,6 +46,7 @@ from pipeline.messages import (
     WorkerBoot,
 )
 from pipeline.parent_death import die_with
+from pipeline.recording.tap import Tap
 from pipeline.topology import Inference
 from pipeline.topology_sections import Schedule
 
@@ -76,6 +78,7 @@ class Worker:
         self.stats = StageStats(boot.stats_fd)
         self.tracer = FrameTracer(boot.trace)
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.tap = Tap(self.zmq, boot.tap, boot.stage, waits=not boot.live)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()
         self._orders: queue.SimpleQueue[Activate | Update] = queue.SimpleQueue()
@@ -262,6 +265,8 @@ class Worker:
             os.eventfd_write(self.wake_fd, 1)
         elif isinstance(order, SetPause):
             self.pause = order.pause
+        elif isinstance(order, Record):
+            self.tap.recording = order.recording
         elif isinstance(order, Drain):
             self.drain()
         elif isinstance(order, Abandon):

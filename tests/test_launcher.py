@@ -69,7 +69,22 @@ def test_an_input_that_is_not_there_is_named(capsys):
     assert run(capsys, "run", DEMO, "--input", "nowhere.ts") == (2, "", "--input nowhere.ts: no such file\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["check"], ["run", DEMO, "--fast"]])
+def test_a_recording_is_not_written_over(capsys, tmp_path):
+    (tmp_path / "a.rec").write_text("precious")
+    said = f"{tmp_path}/a.rec: is there already; give another name, or remove it\n"
+    assert run(capsys, "run", DEMO, "--record", tmp_path / "a.rec") == (2, "", f"--record {said}")
+
+
+def test_what_is_no_recording_is_named(capsys):
+    code, out, err = run(capsys, "replay", DEMO)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{DEMO}: is no recording; give a file that launcher.py record")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["check"], ["run", DEMO, "--fast"], ["record", "--output", "a", "--seconds", "0"]]
+)
 def test_wrong_usage_is_exit_code_2_and_shows_the_usage(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         launcher.main(arguments)

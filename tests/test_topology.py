@@ -368,6 +368,38 @@ def test_a_collector_that_cannot_be_sent_to_is_one_line(monkeypatch, tracing, sa
         load_topology(ROOT / "configs/demo.yaml", {"tracing": tracing})
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"stages.ingress.source": {"recording": "no.rec"}}, "source.recording: no.rec: No such file or directory"),
+        ({"stages.ingress.source": {"recording": __file__}}, "source.recording: .*is no recording; give a file that"),
+        ({"stages.ingress.source": {"recording": "a", "file": "b"}}, "source: exactly one of trickle, file, recording"),
+        ({"stages.ingress.source": {"file": "b", "real_time": True}}, "source: real_time is for a recording"),
+    ],
+)
+def test_a_recording_that_cannot_be_fed_is_named(overrides, said):
+    with pytest.raises(TopologyFileError, match=rf"demo\.yaml:\d+: stages\.ingress\.{said}"):
+        load_topology(ROOT / "configs/demo.yaml", overrides | {"links.raw.policy": "block"})
+
+
+def test_a_recording_that_is_hurried_is_processed_whole():
+    overrides = {"stages.ingress.source": {"recording": str(ROOT / "tests/data/posterize.rec")}}
+    with pytest.raises(
+        TopologyFileError, match=r"links\.raw\.policy: the source is a recording, which is processed whole"
+    ):
+        load_topology(ROOT / "configs/demo.yaml", overrides)
+    overrides["stages.ingress.source"]["real_time"] = True
+    assert load_topology(ROOT / "configs/demo.yaml", overrides).source.is_hurried is False
+
+
+@pytest.mark.parametrize(
+    ("recording", "said"), [({}, "missing key 'file'"), ({"file": ""}, "Expected `str` of length")]
+)
+def test_what_is_recorded_has_a_file(recording, said):
+    with pytest.raises(TopologyFileError, match=rf"demo\.yaml:\d+: recording[.a-z]*: {said}"):
+        load_topology(ROOT / "configs/demo.yaml", {"recording": recording})
+
+
 ELSEWHERE = "https://server.example/out"
 
 

@@ -1,6 +1,7 @@
 """Decode: encoded bytes in, RGB frames in slots out, audio on the side."""
 
 import time
+from typing import Any
 
 import msgspec
 import zmq
@@ -17,6 +18,8 @@ from pipeline.memory.slot_pixels import open_target
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd, WorkerBoot
+from pipeline.recording.changes import RecordedChanges
+from pipeline.recording.format import Change
 from pipeline.topology import Decode as DecodeSpec
 from pipeline.topology_sections import Frame
 from pipeline.worker import Worker, run
@@ -49,6 +52,7 @@ class Decode:
         self._samples = _open_samples(boot, worker.zmq)
         self._audio_decoder: AudioDecoder | None = None
         self._announced: StreamInfo | None = None
+        self._changes = RecordedChanges(boot.changes_from, "decode")
         self._errors_counted = 0
         self._told_not_mpeg_ts = False
         self._told_refusal = ""
@@ -109,9 +113,15 @@ class Decode:
     def _resize(self) -> None:
         """Pictures of another size, if that is asked for; the slots hold it."""
         while (order := self._worker.next_update()) is not None:
-            self._frame = msgspec.convert(order.params, Frame)
-            self._decoder.resize(self._frame.width, self._frame.height, self._frame.fit)
+            self._take_size(order.params)
             self._worker.updated(order, order.params)
+            if self._worker.tap.recording:
+                change = Change("decode", order.params, self._writer.table.last_pts, time.monotonic_ns())
+                self._worker.tap.send(change, self._epoch)
+
+    def _take_size(self, params: dict[str, Any]) -> None:
+        self._frame = msgspec.convert(params, Frame)
+        self._decoder.resize(self._frame.width, self._frame.height, self._frame.fit)
 
     def _take(self, message: EncodedBytes) -> None:
         self._stats.busy()
@@ -132,6 +142,8 @@ class Decode:
             self._hand_on_sound(item)
             return
         self._stats.add(Word.UNITS_IN)
+        for params in self._changes.due(item.pts):
+            self._take_size(params)
         table = self._writer.table
         began_ns = max(self._began_ns, arrived_ns)
         self._stats.idle()  # Waiting for the stage behind is no hang.

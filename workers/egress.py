@@ -21,6 +21,7 @@ from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, StageStats, Word
 from pipeline.messages import TextLine
 from pipeline.outgoing_sound import OutgoingSound
+from pipeline.recording.format import Frame, OutputEnd
 from pipeline.text_channel import CONTENT_TYPE, TextChannel
 from pipeline.topology import Egress as EgressSpec
 from pipeline.topology_sections import AudioEncoder as AudioEncoderSpec
@@ -40,6 +41,7 @@ class Egress:
         self._worker = worker
         self._stats = worker.stats
         self._tracer = worker.tracer
+        self._tap = worker.tap
         self._shown = False
         self._text = text
         self._trickle = next((sink for sink in sinks if isinstance(sink, TrickleSink)), None)
@@ -76,6 +78,8 @@ class Egress:
         if self._text is not None:
             self._text.send()
         self._segmenter.close()
+        if self._tap.recording:
+            self._tap.send(OutputEnd(time.monotonic_ns()), self._worker.epoch)
 
     def close(self) -> None:
         self._source.close()
@@ -110,10 +114,28 @@ class Egress:
             self._stats.out()
         self._stats[Word.MEDIA_TICKS] = slot.pts
         self._tracer.end(slot, slot.verdict, encoded_ns, now)
+        if self._tap.recording:
+            self._tap.send(self._frame_record(slot, now), slot.epoch)
         self._reader.release(slot, slot.verdict)
         self._stats.idle()
         if self._trickle is not None:
             self._stats.total(Word.SEGMENTS_LOST, self._trickle.segments_lost)
+
+    def _frame_record(self, slot: Slot, now: int) -> Frame:
+        from pipeline.recording.picture_digest import digest_of, sketch_of  # OpenSSL, which few have a use for here.
+
+        picture = self._source.picture(slot) if slot.width else None
+        return Frame(
+            slot.seq,
+            slot.part,
+            slot.pts,
+            slot.verdict.name.lower(),
+            now,
+            slot.width,
+            slot.height,
+            digest_of(picture) if picture is not None else b"",
+            sketch_of(picture) if picture is not None else b"",
+        )
 
     def _encode(self, slot: Slot) -> list[EncodedUnit]:
         """A frame without a picture is one that could not be processed: the one before is shown in its place."""

@@ -1,8 +1,9 @@
 """Inference: frames in, processed frames out. The only process that imports torch."""
 
 import os
+import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,12 +24,15 @@ from pipeline.processors.guard import ProcessorGivenUp
 from pipeline.processors.kinds import make_processor
 from pipeline.processors.protocol import Described, Listener, Processor, StreamAware
 from pipeline.processors.sound_work import SoundWork
+from pipeline.recording.changes import RecordedChanges
+from pipeline.recording.format import Change
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 
 
 class Inference:
-    def __init__(self, worker: Worker, device: torch.device, processor: Processor) -> None:
+    def __init__(self, worker: Worker, device: torch.device, processor: Processor, params: dict[str, Any]) -> None:
+        """`params` are those that the processor has by now."""
         boot = worker.boot
         assert boot.input is not None
         assert boot.output is not None
@@ -37,6 +41,8 @@ class Inference:
         spec = boot.spec.processor
         self._worker = worker
         self._processor = processor
+        self._params = params
+        self._changes = RecordedChanges(boot.changes_from, "inference")
         self._reader = open_reader(boot.input, owner=boot.incarnation, tracer=worker.tracer)
         self._writer = LinkWriter(boot.output, owner=boot.incarnation)
         self._side = AudioWriter(boot.audio_endpoint, worker.zmq)
@@ -50,6 +56,8 @@ class Inference:
 
     def run_forever(self) -> None:
         """Until decode has ended, everything was handed on, and no other stream comes."""
+        if self._worker.boot.incarnation > 1:  # Its parameters may be others than those of the one before it.
+            self._record_change(self._params, self._writer.table.last_pts)
         with torch.inference_mode():
             self._run_stream()
             while self._worker.wait_for_stream(self._update):
@@ -64,6 +72,7 @@ class Inference:
             slot = self._reader.take()
             if slot is not None:
                 self._update()
+                self._change_as_recorded(slot.pts)
                 self._frames.serve(slot)
             self._frames.settle_ended()
         self._frames.settle_all()
@@ -96,8 +105,24 @@ class Inference:
         while (order := self._worker.next_update()) is not None:
             self._frames.settle_all()
             stats.busy()
-            apply_update(self._worker, self._processor, order)
+            if apply_update(self._worker, self._processor, order) is not None:
+                self._record_change(order.params, self._frames.last_pts)
             stats.idle()
+
+    def _change_as_recorded(self, pts: int) -> None:
+        for params in self._changes.due(pts):
+            self._frames.settle_all()
+            try:
+                self._processor.update(params)
+            except Exception as error:  # noqa: BLE001 - the user's own code; what it ran with before goes on
+                self._worker.error("recorded_change_refused", problem=f"{type(error).__name__}: {error}")
+            else:
+                self._record_change(params, self._frames.last_pts)
+
+    def _record_change(self, params: dict[str, Any], after: int | None) -> None:
+        tap = self._worker.tap
+        if tap.recording and params:
+            tap.send(Change("inference", params, after, time.monotonic_ns()), self._worker.epoch)
 
     def _hear(self) -> None:
         stats = self._worker.stats
@@ -132,8 +157,8 @@ class Inference:
         )
 
 
-def apply_update(worker: Worker, processor: Processor, order: Update) -> None:
-    """Change the processor's parameters and say what came of it."""
+def apply_update(worker: Worker, processor: Processor, order: Update) -> dict[str, Any] | None:
+    """Change the processor's parameters and say what came of it. Returns all that are in force, None if it refused."""
     try:
         params = processor.update(order.params)
     except ProcessorError as error:
@@ -142,6 +167,8 @@ def apply_update(worker: Worker, processor: Processor, order: Update) -> None:
         worker.updated(order, None, f"{type(error).__name__}: {error}")
     else:
         worker.updated(order, params, parameters=described(processor))
+        return params
+    return None
 
 
 def described(processor: Processor) -> list[Parameter] | None:
@@ -206,8 +233,9 @@ def main(worker: Worker) -> None:
     except ProcessorError as error:
         raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
     worker.ready(f"{spec.processor.target} on {device}", described(processor))
-    worker.wait_for_turn(lambda order: apply_update(worker, processor, order))
-    inference = Inference(worker, device, processor)
+    in_force = dict(spec.processor.params)
+    worker.wait_for_turn(lambda order: in_force.update(apply_update(worker, processor, order) or {}))
+    inference = Inference(worker, device, processor, in_force)
     try:
         inference.run_forever()
     except ProcessorGivenUp as error:

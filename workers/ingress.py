@@ -1,4 +1,4 @@
-"""Ingress: a trickle subscription, or a file, to encoded bytes for decode."""
+"""Ingress: a trickle subscription, a file, or a recording, to encoded bytes for decode."""
 
 import asyncio
 
@@ -6,6 +6,9 @@ from pipeline.channel_address import channel_address
 from pipeline.encoded_link import EncodedWriter
 from pipeline.ingest import TrickleIngest
 from pipeline.media.errors import MediaFileError
+from pipeline.recording.format import RecordingError
+from pipeline.recording.ingest import ingest_recording
+from pipeline.recording.tap import input_tap
 from pipeline.topology import Ingress
 from pipeline.worker import Worker, WorkerRefused, run
 
@@ -14,12 +17,18 @@ def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, Ingress)
     assert worker.boot.encoded is not None
-    link = EncodedWriter(worker.boot.encoded, worker.zmq)
+    link = EncodedWriter(worker.boot.encoded, worker.zmq, input_tap(worker.tap, worker.epoch))
     assert spec.source is not None
     if spec.source.trickle is not None:
         channel = channel_address(spec.source.trickle, worker.boot)
         worker.ready(channel.url)
         asyncio.run(TrickleIngest(channel, link, worker, worker.boot.source_timeout).run())
+    elif spec.source.recording is not None:
+        worker.ready(spec.source.recording)
+        try:
+            ingest_recording(spec.source.recording, link, worker, real_time=spec.source.real_time)
+        except RecordingError as error:
+            raise WorkerRefused(f"stages.{worker.boot.stage}.source.recording: {error}") from error
     else:
         assert spec.source.file is not None
         assert spec.source.excerpt is not None

@@ -13,19 +13,14 @@ from pipeline.media.decoder import VideoDecoder
 from pipeline.media.excerpt import Excerpt
 from pipeline.media.rate_cap import RateCap
 from pipeline.media.timeline import Timeline
+from pipeline.media.timeline_notes import WORDS, TimelineNote, oldest_bank, read_notes, write_note
 from pipeline.media.ts_demux import TsDemuxer
 from pipeline.memory.slot_table import ProducerTable
 
-# The notes in the table: how the timeline was before each of the last three segments (the one being noted, the one
-# before it, and the one that a successor may still be fed from), then the end of the newest audio
-# and of the newest unit that could not be decoded.
-_BANKS = 3
-_BANK_WORDS = 3
-_SEGMENT, _OFFSET, _LAST_VIDEO = range(_BANK_WORDS)
-_AUDIO_END = _BANKS * _BANK_WORDS
+# Behind those of the timeline, the notes in the table are the end of the newest audio and of the newest unit that could
+# not be decoded.
+_AUDIO_END = WORDS
 _ERRORS_END = _AUDIO_END + 1
-
-_NO_VIDEO = -(1 << 62)
 
 _PAT_PACKETS = (b"\x47\x40\x00", b"\x47\x60\x00")
 """How a segment starts whose sender made it to stand alone: a programme association table (ISO/IEC 13818-1, 2.4.4.3).
@@ -176,8 +171,7 @@ class LiveDecoder:
         self._resume_segment = self._segment if self._segment >= 0 else segment
         self._segment = segment
         self._key_pts, self._settled = None, False
-        kept = [self._table.noted(bank * _BANK_WORDS + _SEGMENT) for bank in range(_BANKS)]
-        self._noted = (kept.index(min(kept)), self._timeline.changes, self._timeline.last_video)
+        self._noted = (oldest_bank(self._table), self._timeline.changes, self._timeline.last_video)
         self._note()
 
     def _note_change(self) -> None:
@@ -190,15 +184,9 @@ class LiveDecoder:
 
     def _note(self) -> None:
         bank, _, last = self._noted
-        words = bank * _BANK_WORDS
-        self._table.note(words + _SEGMENT, 0)
-        self._table.note(words + _OFFSET, self._timeline.offset)
-        self._table.note(words + _LAST_VIDEO, _NO_VIDEO if last is None else last)
-        self._table.note(words + _SEGMENT, self._segment + 1)
+        write_note(self._table, bank, TimelineNote(self._segment, self._timeline.offset, last))
 
     def _restore(self, segment: int) -> Timeline:
-        for words in range(0, _BANKS * _BANK_WORDS, _BANK_WORDS):
-            if segment >= 0 and self._table.noted(words + _SEGMENT) == segment + 1:
-                last = self._table.noted(words + _LAST_VIDEO)
-                return Timeline(self._table.noted(words + _OFFSET), None if last == _NO_VIDEO else last)
-        return Timeline()
+        noted = (note for note in read_notes(self._table) if note.segment == segment)
+        found = next(noted, TimelineNote(segment, 0, None))
+        return Timeline(found.offset, found.last_video)

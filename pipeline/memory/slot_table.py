@@ -144,6 +144,11 @@ class Slot:
         return int(self._words[self._base + _ORDER])
 
     @property
+    def part(self) -> int:
+        """Which picture of its frame it is."""
+        return int(self._words[self._base + _ORDER]) & MAX_PARTS - 1
+
+    @property
     def pts(self) -> int:
         return int(self._words[self._base + _PTS])
 
@@ -244,6 +249,10 @@ class SlotTable:
         """Timestamp of the newest frame that was published of the present stream, in 1/90000 s; None before the
         first."""
         return int(self._words[_LAST_PTS]) if self._words[_PUBLISHED] > self._words[_OPENED_AT] else None
+
+    def noted(self, index: int) -> int:
+        """See ProducerTable.note."""
+        return int(self._words[_NOTES + index])
 
     def begun(self) -> int:
         """Frames that were given a slot since the slab was made."""
@@ -390,9 +399,6 @@ class ProducerTable(SlotTable):
     def note(self, index: int, value: int) -> None:
         """Keep `value` where a restarted producer finds it: `index` from 0 to NOTE_WORDS - 1."""
         self._words[_NOTES + index] = value
-
-    def noted(self, index: int) -> int:
-        return int(self._words[_NOTES + index])
 
 
 class ConsumerTable(SlotTable):

@@ -60,7 +60,8 @@ class FrameWork:
         self._write_text = write_text
         self._guard = Guard(processor, self._outgoing.check, worker.error, spec.give_up_after)
         self._under_way: deque[_UnderWay] = deque()
-        self._last_pts: int | None = None
+        self.last_pts: int | None = None
+        """Of the frame that was settled last."""
 
     @property
     def is_full(self) -> bool:
@@ -115,13 +116,13 @@ class FrameWork:
             else:
                 self._hand_on(slot, result.image, result.before)
                 self._stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
-        self._last_pts = identity.pts
+        self.last_pts = identity.pts
 
     def _pass_by(self, slot: Slot, pause: Pause) -> None:
         """The processor is left alone; its sense of time too: nothing is shown between this frame and the next."""
         self.settle_all()
         self._stand_in(slot, self._incoming.load(slot) if pause.show == "input" else None, Outcome.PAUSED)
-        self._last_pts = None
+        self.last_pts = None
 
     def _stand_in(self, slot: Slot, image: torch.Tensor | None, verdict: Outcome) -> None:
         """The frame was not processed: what viewers see in its place, this picture or else the one before, is counted
@@ -153,7 +154,7 @@ class FrameWork:
     def _times(self, pts: int, count: int) -> list[int]:
         """When so many added pictures are shown: evenly between the frame before and this one; none if there is nothing
         to be between."""
-        since = pts - self._last_pts if self._last_pts is not None else 0
+        since = pts - self.last_pts if self.last_pts is not None else 0
         if not 0 < since <= MAX_INTERVAL:
             return []
         return [pts - since + since * (part + 1) // (count + 1) for part in range(count)]

@@ -1,0 +1,132 @@
+"""Runs a recording through the pipeline again, and says whether the same comes out: a bug report that is a test.
+
+    from pipeline.replay import replay
+
+    def test_what_broke_last_night_is_mended() -> None:
+        report = replay("tests/data/last_night.rec")
+        assert report.same, report.lines()
+
+The run is the launcher's own, in a process of its own, with the recording as its source and itself recorded.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from pipeline.recording.format import Header, read_header
+from pipeline.replay_report import TOLERANCE, ReplayReport, Side, compare
+from pipeline.topology_file import TopologyFileError, load_topology, topology_from
+
+__all__ = ["ReplayError", "ReplayReport", "replay", "replay_topology"]
+
+Speed = Literal["1", "max"]
+
+SHOWN_LINES = 12
+"""Of what a replay that failed had to say."""
+
+NOT_REPLAYED = ("publisher", "recorder")
+"""Workers that read and write channels beside the pipeline."""
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class ReplayError(Exception):
+    """The replay cannot be as it was asked for. The text is one line for the user."""
+
+
+def replay(
+    path: str | os.PathLike[str],
+    *,
+    speed: Speed = "max",
+    topology: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    against: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    video: str | os.PathLike[str] | None = None,
+    tolerance: float = TOLERANCE,
+    exact: bool = False,
+) -> ReplayReport:
+    """Feed the recording at `path` to the pipeline that it is of and compare what comes out with what came out then.
+
+    `speed`: "max": as fast as it goes, every frame processed; "1": in its own time, with the links as they were.
+    `topology` is a file to be used in the place of the recorded one, `overrides` map dotted paths in it to values.
+    `against` is another recording to compare with. `output` keeps the replay as a recording, `video` as an .mp4, .mov,
+    .mkv or .ts. `tolerance` is TOLERANCE; `exact`: pixels must be the same.
+
+    Raises ReplayError, RecordingError and TopologyFileError for what the caller can mend.
+    """
+    source = Path(path).resolve()
+    header = read_header(source)
+    original = Side(Path(against) if against is not None else source)
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        made = Path(output) if output is not None else Path(folder) / "replay.rec"
+        if made.exists():
+            raise ReplayError(f"{made}: is there already; give another name, or remove it")
+        shown = Path(video) if video is not None else Path(folder) / "out.ts"
+        changed = replay_topology(header, source, shown, speed, topology, overrides)
+        problems = _run(changed, Path(folder), made)
+        if not made.exists():
+            raise ReplayError("\n".join(problems))
+        return compare(original, Side(made, is_kept=output is not None), speed, -1.0 if exact else tolerance, problems)
+
+
+def replay_topology(
+    header: Header,
+    source: Path,
+    video: Path,
+    speed: Speed = "max",
+    topology: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The recorded topology, or another one, with the recording as its source, its video in a file, and nothing that
+    reaches the outside. Raises TopologyFileError for what is wrong with it."""
+    raw = header.topology
+    if topology is not None:
+        raw = msgspec.to_builtins(load_topology(Path(topology)))
+    changed = dict(raw)
+    changed |= {"name": f"replay-{os.getpid()}", "relay": None, "api": None, "recording": None, "streams": {}}
+    changed["tracing"] = {"every": raw["tracing"]["every"]}
+    changed["stages"] = {
+        name: dict(stage) for name, stage in raw["stages"].items() if stage["worker"] not in NOT_REPLAYED
+    }
+    for stage in changed["stages"].values():
+        match stage["worker"]:
+            case "ingress":
+                stage["source"] = {"recording": str(source), "real_time": speed == "1"}
+            case "egress":
+                stage["sink"] = {"file": str(video)}
+            case "inference":  # A frame that is passed through while a model loads is none that it processed.
+                stage |= {"spares": 0, "while_away": "last_frame"}
+    if speed == "max":
+        changed["links"] = {name: link | {"policy": "block"} for name, link in raw["links"].items()}
+    where = topology or f"topology of {source}"
+    return msgspec.to_builtins(topology_from(changed, str(where), overrides))  # type: ignore[no-any-return]
+
+
+def _run(topology: dict[str, Any], folder: Path, made: Path) -> list[str]:
+    """Returns what went wrong. Raises TopologyFileError for what its processes find wrong with the topology."""
+    file = folder / "replay.yaml"
+    file.write_text(yaml.safe_dump(topology, sort_keys=False))
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", "run", str(file), "--record", str(made)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode == 2:
+        with contextlib.suppress(OSError):
+            made.unlink()
+        raise TopologyFileError(lines[-1] if lines else "the replay could not be started")
+    return [] if done.returncode == 0 else [f"the replay failed: {line}" for line in lines[-SHOWN_LINES:]]
