@@ -187,6 +187,8 @@ def _run(options: argparse.Namespace) -> int:
         record=options.record,
     )
     topology = asked.apply(_load(options))
+    if options.record and options.record.exists():
+        raise TopologyFileError(f"--record {options.record}: is there already; give another name, or remove it")
     if options.summary:
         options.summary.touch()  # A place that cannot be written to is better known now than after the run.
     console = Console(stderr=True)
@@ -317,6 +319,9 @@ def _record(options: argparse.Namespace) -> int:
     except RecorderRefused as refused:
         print(refused, file=sys.stderr)
         return EXIT_USAGE
+    except OSError as error:
+        print(f"{options.output}: {error.strerror}; it is good up to there", file=sys.stderr)
+        return EXIT_FAILED
     finally:
         writer.close()
         if not recorder.segments and not recorder.frames:

@@ -72,8 +72,6 @@ def unfinished(topology: Topology) -> Path | None:
 
 
 def _with_recording(topology: Topology, file: Path) -> Topology:
-    if file.exists():
-        raise TopologyFileError(f"--record {file}: is there already; give another name, or remove it")
     recording = topology.recording or Recording(file="-")
     return msgspec.structs.replace(topology, recording=msgspec.structs.replace(recording, file=str(file)))
 

@@ -47,9 +47,9 @@ class FrameTracer:
 
         A picture that was ADDED is no frame, and one that a supervisor gives back for another try has not ended.
         """
-        if outcome in (Outcome.ADDED, Outcome.RETRY) or slot.verdict is Outcome.ADDED:
-            return
         if not is_traced(slot.seq, self._every):
+            return
+        if outcome in (Outcome.ADDED, Outcome.RETRY) or slot.verdict is Outcome.ADDED:
             return
         held = slot.held_ns if slot.state == IN_USE else 0
         if slot.decoded_ns:  # It carries what happened before: this is the link to egress.

@@ -92,10 +92,12 @@ class TraceBoot(msgspec.Struct, frozen=True):
 
 
 class TapBoot(msgspec.Struct, frozen=True):
-    """Where a recorder listens, and the recording that is being made; empty: none."""
+    """Where a recorder listens, and the recording that is being made; empty: none. `waits`: rather than lose something
+    for it, as a file can and a live stream cannot."""
 
     endpoint: str
     recording: str
+    waits: bool
 
 
 class WorkerBoot(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -92,8 +93,8 @@ def replay_topology(
     if topology is not None:
         raw = msgspec.to_builtins(load_topology(Path(topology)))
     changed = dict(raw)
-    changed |= {"name": f"replay-{os.getpid()}", "relay": None, "api": None, "recording": None, "streams": {}}
-    changed["tracing"] = {"every": raw["tracing"]["every"]}
+    changed |= {"name": f"replay-{uuid.uuid4().hex[:12]}", "relay": None, "api": None, "recording": None, "streams": {}}
+    changed["tracing"] = (raw.get("tracing") or {}) | {"otel": None}
     changed["stages"] = {
         name: dict(stage) for name, stage in raw["stages"].items() if stage["worker"] not in NOT_REPLAYED
     }
@@ -118,13 +119,13 @@ def _run(topology: dict[str, Any], folder: Path, made: Path) -> list[str]:
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-m", "launcher", "run", str(file), "--record", str(made)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         env=os.environ | {"PYTHONPATH": path},
     )
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode == 2:
         with contextlib.suppress(OSError):
             made.unlink()

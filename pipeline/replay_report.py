@@ -21,7 +21,7 @@ Kind = Literal["picture", "size", "outcome", "missing", "extra"]
 class Run(msgspec.Struct, frozen=True):
     """One side: what is in its recording; `file` is empty if that was not kept. `skips`: some link took the newest
     frame only, so that frames are left out as the clock has it. `whole`: it goes up to the end of its stream. `holes`:
-    records that the recorder did not get."""
+    records that the recorder did not get, and how often it had to be started again."""
 
     file: str
     pipeline: str
@@ -49,8 +49,8 @@ class Difference(msgspec.Struct, frozen=True):
 
 class ReplayReport(msgspec.Struct, frozen=True):
     """`identical` frames have the same pixels, `close` ones differ within the tolerance, `differing` ones in pixels,
-    size or outcome. `missing` and `extra` are differences only where no link may leave frames out. `problems` are why
-    the replay itself did not go as it should have."""
+    size or outcome. `missing` and `extra` are differences only where no link may leave frames out, and no recording has
+    holes. `problems` are why the replay itself did not go as it should have."""
 
     same: bool
     speed: Literal["1", "max"]
@@ -98,6 +98,7 @@ class Side:
         for record in reader:
             match record:
                 case Header():
+                    holes += header is not None  # Its recorder died, and another one went on.
                     header = header or record
                 case Frame():
                     self.frames[record.pts] = record
@@ -152,9 +153,10 @@ def compare(
             found["differing"] += 1
             differences.append(difference)
     missing, extra = sorted(theirs.keys() - ours.keys()), sorted(ours.keys() - theirs.keys())
-    if not replayed.run.skips:
+    has_holes = original.run.holes or replayed.run.holes
+    if not (replayed.run.skips or has_holes):
         differences += [_one_sided("missing", theirs[pts], _seconds(first)) for pts in missing]
-    if not original.run.skips:
+    if not (original.run.skips or has_holes):
         differences += [_one_sided("extra", ours[pts], _seconds(first)) for pts in extra]
     if not found["identical"] + found["close"] + found["differing"]:
         problems = [*problems, "no frame could be compared"]
@@ -206,7 +208,8 @@ def _pts(difference: Difference) -> int:
 
 def _told(run: Run) -> str:
     shown = ", ".join(f"{outcome} {count}" for outcome, count in run.outcomes.items()) or "no frame"
-    deaths = "".join(f"; {stage} died {count} times" for stage, count in run.deaths.items())
-    holes = f"; {run.holes} records are missing" if run.holes else ""
+    died = ", ".join(f"{stage} {count}" for stage, count in run.deaths.items())
+    deaths = f"; deaths: {died}" if died else ""
+    holes = f"; it has holes ({run.holes})" if run.holes else ""
     cut = "; cut off in the middle of a record" if run.truncated else ""
     return f"{f'{run.file}: ' if run.file else ''}{run.segments} segments in; {shown}{deaths}{holes}{cut}"

@@ -239,7 +239,7 @@ def _check_file_ends(topology: Topology) -> None:
 
 
 def _check_recording(topology: Topology) -> None:
-    """What is fed again has to be there, and what is recorded must not be written over it."""
+    """What is fed again has to be there."""
     source = topology.source
     if source is None or source.recording is None:
         return

@@ -467,7 +467,8 @@ class Wiring:
     def _tap_boot(self, stage: str, spec: AnyStage | None) -> TapBoot | None:
         """For those who tell a recorder what they see, and for the recorder that the topology names."""
         if isinstance(spec, SPINE) or stage == RECORDING:
-            return TapBoot(self.tape_endpoint, self.recording)
+            source = self.topology.source
+            return TapBoot(self.tape_endpoint, self.recording, waits=source is not None and source.is_hurried)
         return None
 
     def _link_boot(self, name: str | None) -> LinkBoot | None:

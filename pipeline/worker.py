@@ -78,7 +78,7 @@ class Worker:
         self.stats = StageStats(boot.stats_fd)
         self.tracer = FrameTracer(boot.trace)
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.tap = Tap(self.zmq, boot.tap, boot.stage, waits=not boot.live)
+        self.tap = Tap(self.zmq, boot.tap, boot.stage)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()
         self._orders: queue.SimpleQueue[Activate | Update] = queue.SimpleQueue()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.file_run import FileRun, unfinished
@@ -10,6 +11,7 @@ from pipeline.media.excerpt import FIRST_PTS
 from pipeline.media.file_source import TsFileSource
 from pipeline.media.pattern import write_pattern
 from pipeline.topology_file import TopologyFileError, load_topology
+from pipeline.topology_sections import Recording
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,3 +95,22 @@ def test_what_cannot_be_resumed_is_said(topology, clip, tmp_path):
     assert "is finished" in refusal(topology, input=clip, output=out, resume=True)
     written(out, clip, 30)
     assert "it is of another run" in refusal(topology, input=clip, output=out, start=1.5, resume=True)
+
+
+def test_a_recording_goes_into_the_topology_and_stays_there_at_a_reload(topology, tmp_path):
+    asked = FileRun(record=tmp_path / "a.rec")
+    made = asked.apply(topology)
+    (tmp_path / "a.rec").write_text("begun")
+    assert asked.apply(topology) == made
+    assert made.recording.file == str(tmp_path / "a.rec")
+
+
+def test_the_limits_of_the_files_recording_hold_for_another_file(topology, tmp_path):
+    limited = msgspec.structs.replace(topology, recording=Recording(file="b.rec", seconds=5.0))
+    made = FileRun(record=tmp_path / "a.rec").apply(limited)
+    assert (made.recording.file, made.recording.seconds) == (str(tmp_path / "a.rec"), 5.0)
+
+
+def test_streams_on_request_can_be_recorded(tmp_path):
+    node = load_topology(ROOT / "configs/api.yaml")
+    assert FileRun(record=tmp_path / "a.rec").apply(node).recording is not None

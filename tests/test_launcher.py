@@ -7,6 +7,8 @@ import pytest
 import launcher
 from pipeline import __version__
 from pipeline.topology_file import load_topology
+from pipeline.trace_view import OFF
+from tests.api.small_launcher import SmallLauncher
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -67,6 +69,14 @@ def test_a_log_file_that_cannot_be_written_is_named(capsys, monkeypatch, short_d
 
 def test_an_input_that_is_not_there_is_named(capsys):
     assert run(capsys, "run", DEMO, "--input", "nowhere.ts") == (2, "", "--input nowhere.ts: no such file\n")
+
+
+def test_a_pipeline_that_traces_nothing_says_how_to_change_that(capsys, short_dir, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
+    folder = short_dir / "livepipe/demo"
+    folder.mkdir(parents=True)
+    with SmallLauncher(f"ipc://{folder}/control"):
+        assert run(capsys, "trace", "demo") == (2, "", f"{OFF}\n")
 
 
 def test_a_recording_is_not_written_over(capsys, tmp_path):

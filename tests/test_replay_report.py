@@ -148,7 +148,21 @@ def test_what_happened_to_the_original_is_told(sides: Sides) -> None:
     original = sides.side("a", [frame(0)], more=more)
     assert (original.run.deaths, original.run.holes, original.run.segments) == ({"decode": 2}, 3, 1)
     line = report(original, sides.side("b", [frame(0)])).lines()[1]
-    assert line.endswith("1 segments in; delivered 1; decode died 2 times; 3 records are missing")
+    assert line.endswith("1 segments in; delivered 1; deaths: decode 2; it has holes (3)")
+
+
+def test_where_something_is_not_in_a_recording_nothing_is_missing(sides: Sides) -> None:
+    some, every = [frame(0), frame(2)], list(map(frame, range(3)))
+    hole = Hole("ingress", 3, 1)
+    again = Header("demo", "main", 0, 2.0, 2, {"livepipe": "1"}, {"links": {}})
+    for name, original, replayed, more in (
+        ("a", every, some, hole),
+        ("b", some, every, hole),
+        ("c", every, some, again),
+    ):
+        made = report(sides.side(f"{name}1", original, more=[more]), sides.side(f"{name}2", replayed))
+        assert (made.same, made.compared, made.missing + made.extra) == (True, 2, 1)
+        assert made.original.holes
 
 
 def test_a_recording_without_anything_is_refused(tmp_path: Path) -> None:

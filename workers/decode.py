@@ -142,8 +142,9 @@ class Decode:
             self._hand_on_sound(item)
             return
         self._stats.add(Word.UNITS_IN)
-        for params in self._changes.due(item.pts):
-            self._take_size(params)
+        if self._changes.are_due(item.pts):
+            for params in self._changes.due(item.pts):
+                self._take_size(params)
         table = self._writer.table
         began_ns = max(self._began_ns, arrived_ns)
         self._stats.idle()  # Waiting for the stage behind is no hang.

@@ -72,7 +72,8 @@ class Inference:
             slot = self._reader.take()
             if slot is not None:
                 self._update()
-                self._change_as_recorded(slot.pts)
+                if self._changes.are_due(slot.pts):
+                    self._change_as_recorded(slot.pts)
                 self._frames.serve(slot)
             self._frames.settle_ended()
         self._frames.settle_all()

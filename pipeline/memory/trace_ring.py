@@ -58,16 +58,15 @@ class TraceRing:
 
     def read(self) -> list[TraceRecord]:
         """Every whole record, in no order. One that is being written meanwhile is left out."""
-        found = []
-        words = self._words
-        for base in range(_HEADER_WORDS, _RING_WORDS, _RECORD_WORDS):
-            ticket = words[base]
-            if not ticket:
-                continue
-            record = TraceRecord(*words[base + 1 : base + 1 + len(TraceRecord._fields)])
-            if words[base] == ticket:
-                found.append(record)
-        return found
+        tickets = self._words[_HEADER_WORDS::_RECORD_WORDS]
+        before, words, after = tickets.tolist(), self._words.tolist(), tickets.tolist()
+        tickets.release()
+        bases = range(_HEADER_WORDS, _RING_WORDS, _RECORD_WORDS)
+        return [
+            TraceRecord(*words[base + 1 : base + 1 + len(TraceRecord._fields)])
+            for ticket, base, still in zip(before, bases, after, strict=True)
+            if ticket and ticket == still
+        ]
 
     def close(self) -> None:
         self._words.release()

@@ -17,9 +17,13 @@ class RecordedChanges:
         changes = (record for record in records if isinstance(record, Change) and record.worker == worker)
         self._left: deque[Change] = deque(changes)
 
+    def are_due(self, pts: int) -> bool:
+        """Whether there is something to be changed before the picture at `pts`. To be asked for each picture."""
+        return bool(self._left) and (self._left[0].after is None or self._left[0].after < pts)
+
     def due(self, pts: int) -> list[dict[str, Any]]:
-        """What is to be changed before the picture at `pts`, each once."""
+        """What that is, each once."""
         found = []
-        while self._left and (self._left[0].after is None or self._left[0].after < pts):
+        while self.are_due(pts):
             found.append(self._left.popleft().params)
         return found

@@ -6,6 +6,7 @@ times, and cost the server as much again. Ingress and the others only put a copy
 stream wait; this process, which handles no frame, has the disk to wait for.
 """
 
+import contextlib
 import importlib.metadata
 import platform
 import time
@@ -108,6 +109,10 @@ class StreamRecorder:
                     self._look_for_the_end(wake_fd in ready and stopped())
                     self._keep_lease(launcher)
                 self._finish(queue, launcher)
+            except OSError:
+                with contextlib.suppress(LauncherSilent):
+                    launcher.end_recording(self._recording)
+                raise
             finally:
                 self._context.destroy(linger=0)
 
@@ -223,7 +228,7 @@ class StreamRecorder:
 
     def _write_events(self, events: EventStream) -> None:
         while (event := events.next(0)) is not None:
-            if self._epoch is not None:
+            if self._epoch is not None or not self._writer.is_new:
                 self._write(_happened(event))
 
     def _write(self, record: Record) -> None:

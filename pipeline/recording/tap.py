@@ -23,14 +23,14 @@ Context = zmq.Context[zmq.Socket[bytes]]
 class Tap:
     """One process's. `send` is for one thread, at a time when `recording` is not empty."""
 
-    def __init__(self, context: Context, boot: TapBoot | None, stage: str, *, waits: bool) -> None:
-        """`waits`: rather than lose something, as long as somebody records; a file can wait, a live stream cannot."""
+    def __init__(self, context: Context, boot: TapBoot | None, stage: str) -> None:
+        """With None there is nothing to tell."""
         self.recording = boot.recording if boot is not None else ""
         """The one that is being made; empty: none. Set by the thread that hears the launcher."""
         self._context = context
         self._endpoint = boot.endpoint if boot is not None else ""
         self._stage = stage
-        self._waits = waits
+        self._waits = boot is not None and boot.waits
         self._socket: zmq.Socket[bytes] | None = None
         self._sent_to = ""
         self._number = 0

@@ -25,7 +25,7 @@ from tests.collector import Collector
 from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline, topology
 
 POSTERIZE = {"callable": "pipeline.processors.torch_ops:posterize", "params": {"levels": 4}, "threads": 1}
-FPS, SECONDS = 30, 30  # longer than anybody waits
+FPS, SECONDS = 30, 60  # longer than anybody waits
 KEPT = ROOT / "tests/data/posterize.rec"
 HAS_OTEL = find_spec("opentelemetry") is not None
 EVERY = 3
@@ -43,6 +43,7 @@ class Recorded:
         changes = {"stages__inference__processor": POSTERIZE, "tracing": tracing}
         with RunningPipeline(topology(name, folder, source, **changes), folder) as pipeline:
             pipeline.wait_for("first_frame stage=egress")
+            followed = launcher("trace", name, "--follow", "--json")
             recorder = launcher("record", name, "--output", str(self.file))
             pipeline.wait_for("recording_begins")
             self.second = launcher("record", name, "--output", str(folder / "other.rec"))
@@ -53,6 +54,9 @@ class Recorded:
             pipeline.wait_for("ready stage=ingress", 2)
             os.kill(pipeline.pid_of("decode"), signal.SIGKILL)
             pipeline.wait_for("ready stage=decode", 2)
+            followed.send_signal(signal.SIGINT)
+            self.followed = followed.communicate(timeout=PATIENCE_S)[0]
+            self.follower_code = followed.returncode
             self.shown = launcher("trace", name).communicate(timeout=PATIENCE_S)[0]
             self.told = launcher("trace", name, "--json").communicate(timeout=PATIENCE_S)[0]
             with urllib.request.urlopen(f"{pipeline.url_of('api')}/traces") as reply:
@@ -95,6 +99,14 @@ def test_the_way_of_frames_is_told_on_the_command_line_and_over_rest(recorded: R
         delivered = [trace for trace in traces.traces if trace.outcome == "delivered"]
         assert delivered
         assert all(_adds_up(trace) for trace in delivered)
+
+
+def test_frames_can_be_followed_each_once(recorded: Recorded) -> None:
+    traces = [msgspec.json.decode(line, type=FrameTrace) for line in recorded.followed.splitlines()]
+    seqs = [trace.seq for trace in traces if trace.outcome == "delivered"]
+    assert recorded.follower_code == 0
+    assert len(seqs) > 5
+    assert seqs == sorted(set(seqs))
 
 
 def _adds_up(trace: FrameTrace) -> bool:

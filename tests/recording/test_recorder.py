@@ -270,6 +270,25 @@ def test_a_file_that_is_full_ends_a_recording(recording: Recording) -> None:
     assert (end.reason, end.whole) == (FULL, False)
 
 
+def test_a_full_disk_ends_a_recording_and_the_stages_are_told(recording: Recording) -> None:
+    class FullDisk(RecordingWriter):
+        def write(self, record: Record) -> None:
+            if isinstance(record, Frame):
+                raise OSError(28, "No space left on device")
+            super().write(record)
+
+    writer = FullDisk(recording.path)
+    launcher = recording.launcher
+    recorder = StreamRecorder(launcher.control, writer, "r1", 1 << 30)
+    launcher.tell("ingress", data(1, 0))
+    launcher.tell("egress", frame(1))
+    with pytest.raises(OSError, match="No space left"):
+        recorder.run(os.eventfd(0), lambda: False)
+    writer.close()
+    until(lambda: launcher.ended == 1)
+    assert of_kind(list(RecordingReader(recording.path)), Input) == [data(1, 0)]
+
+
 def test_a_launcher_that_has_another_recorder_is_obeyed(recording: Recording) -> None:
     recording.launcher.answer = RecordAnswer(False, "demo is being recorded already")
     writer = RecordingWriter(recording.path)

@@ -22,7 +22,7 @@ class Bench:
         self.queue: zmq.Socket[bytes] | None = None
 
     def tap(self, recording: str, *, waits: bool = False) -> Tap:
-        return Tap(self.context, TapBoot(self.endpoint, recording), "egress", waits=waits)
+        return Tap(self.context, TapBoot(self.endpoint, recording, waits), "egress")
 
     def listen(self) -> None:
         self.queue = self.context.socket(zmq.PULL)
