@@ -90,13 +90,17 @@ def test_a_file_does_not_wait_for_a_recorder_that_the_launcher_gave_up(bench: Be
     tap._socket.close(linger=0)
 
 
-def test_another_recording_begins_with_number_0_and_hears_nothing_of_the_one_before(bench: Bench) -> None:
+def test_another_recording_begins_with_number_0_whatever_was_queued_for_the_one_before(bench: Bench) -> None:
     tap = bench.tap("r1")
-    tap.send(OutputEnd(1), 0)
+    for at_ns in range(QUEUED_RECORDS + 1):
+        tap.send(OutputEnd(at_ns), 0)
     tap.recording = "r2"
     tap.send(OutputEnd(2), 0)
     bench.listen()
-    assert bench.read() == Tapped("r2", "egress", 0, 0, OutputEnd(2))
+    told = bench.read()
+    while told.recording == "r1":  # ZeroMQ may hand over what it had; a recorder passes over it.
+        told = bench.read()
+    assert told == Tapped("r2", "egress", 0, 0, OutputEnd(2))
 
 
 def test_what_ingress_hands_on_is_told_once_it_is_recorded_and_not_before(bench: Bench) -> None:
