@@ -143,9 +143,10 @@ class Api(Section, kw_only=True, frozen=True):
     service itself is for this machine alone, that is, `host` is a loopback address.
 
     `max_request_bytes` is the longest body, and the longest message on a control channel; `requests_per_second` what
-    one client may ask, twice as much at once, 0: no limit. Every `stats_seconds` the events channel of a stream gets
-    its figures; Livepeer's gateway gives a stream up after 30 s without any. With `byoc` the node is registered with an
-    orchestrator once its model is loaded."""
+    one client may ask, twice as much at once, 0: no limit; `max_upload_bytes` is the longest file that a browser may
+    hand over to be published. Every `stats_seconds` the events channel of a stream gets its figures; Livepeer's gateway
+    gives a stream up after 30 s without any. With `byoc` the node is registered with an orchestrator once its model is
+    loaded."""
 
     host: str = "127.0.0.1"
     port: Port = 9876
@@ -156,6 +157,7 @@ class Api(Section, kw_only=True, frozen=True):
     allow_private: bool | None = None
     max_request_bytes: Bytes = 8 << 20
     requests_per_second: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 100.0
+    max_upload_bytes: Bytes = 1 << 30
     stats_seconds: Seconds = 10.0
     byoc: Byoc | None = None
 

@@ -230,6 +230,7 @@ def test_what_cannot_be_is_refused_wherever_it_comes_from(overrides: dict, said:
             r"stages\.egress\.sink: missing; needed: .*or streams\.on_request: true",
         ),
         ("demo", {"streams.on_request": True}, r"stages\.ingress\.source: streams\.on_request is on"),
+        ("api", {"api.max_upload_bytes": 10}, r"api\.max_upload_bytes: .*1024"),
         ("api", {"streams.while_loading": "drop"}, r"streams\.while_loading: .*allowed: wait, refuse"),
         ("api", {"streams.source_timeout": 0}, r"streams\.source_timeout: .*> 0"),
     ],

@@ -1,8 +1,10 @@
 """Who may ask: tokens, pages of other sites, how often. What is asked is not looked at."""
 
 import asyncio
+import base64
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -20,6 +22,9 @@ from pipeline.trickle.tokens import Tokens
 METHODS = "GET, POST"
 
 SERVER = "livepipe"
+
+TOKEN_PROTOCOL = "bearer."
+"""Before a token in base64url: a page cannot set headers of a WebSocket, but the names of its subprotocols."""
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """Of every reply that says nothing else."""
@@ -77,21 +82,40 @@ class Access:
             )
 
     def _check_token(self, request: web.Request) -> None:
+        shown = request.headers.get("Authorization") or _token_of_websocket(request)
         try:
-            self._tokens.check(request.headers.get("Authorization", ""), writes=True)
+            self._tokens.check(shown, writes=True)
         except Refusal as refusal:
             raise ApiError(refusal.status, refusal.text.strip(), headers=dict(refusal.fields)) from refusal
 
     def _check_origin(self, request: web.Request) -> None:
-        """A page of another site may send a POST without asking first, if it has no body, and stop somebody's stream.
+        """A page of another site may send a POST without asking first, if it has no body, and stop somebody's stream; a
+        WebSocket it may always open.
         One that the browser takes for ours may be another's too, unless we are called by an address: names can be made
         to lead here."""
         origin = request.headers.get("Origin")
-        if origin is None or request.method in ("GET", "HEAD") or self._origins.allow(origin):
+        only_reads = request.method in ("GET", "HEAD") and not _is_websocket(request)
+        if origin is None or only_reads or self._origins.allow(origin):
             return
         if origin == f"{request.scheme}://{request.host}" and _is_address(request.host):
             return
         raise ApiError(403, f"pages of {origin[:200]} may not ask", allowed="api.cors_origins")
+
+
+def _is_websocket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def _token_of_websocket(request: web.Request) -> str:
+    """As a header would say it; empty if there is none."""
+    if not _is_websocket(request):
+        return ""
+    for protocol in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
+        encoded = protocol.strip().removeprefix(TOKEN_PROTOCOL)
+        if encoded != protocol.strip():
+            with suppress(ValueError):
+                return f"Bearer {base64.urlsafe_b64decode(encoded + '=' * (-len(encoded) % 4)).decode()}"
+    return ""
 
 
 def _is_address(host: str) -> bool:

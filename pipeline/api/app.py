@@ -21,6 +21,7 @@ from pipeline.api.metrics import METRICS
 from pipeline.api.openapi import document
 from pipeline.api.params import workflow_of
 from pipeline.api.problems import ApiError, problems_as_json
+from pipeline.api.publish import Publish
 from pipeline.api.redact import redacted_plan, redacted_status
 from pipeline.api.requests import (
     SetPrompt,
@@ -64,6 +65,7 @@ class Api:
         self._page = WebPage()
         self._updates = LiveUpdates(line, lambda: hardware_stats(self._pipeline, self._model))
         self._players = Watch(line, channels)
+        self._publish = Publish(line, channels, section)
         self.routes = self._routes()
         self._open_paths = {route.template for route in self.routes if route.is_open}
         self._document = document(self.routes, self._version, with_tokens=bool(section.tokens))
@@ -96,6 +98,7 @@ class Api:
         """End what would go on for as long as somebody reads it."""
         self._updates.close()
         self._players.close()
+        self._publish.close()
 
     def _is_open(self, request: web.Request) -> bool:
         """Whether what is asked needs no token."""
@@ -123,6 +126,8 @@ class Api:
         updates = msgspec.structs.replace(updates, content_type=live_updates.CONTENT_TYPE)
         video = Route("GET", "/watch/{end}.ts", self._players.answer, "A channel as one MPEG-TS")
         video = msgspec.structs.replace(video, content_type=watch.CONTENT_TYPE, refusals=(403, 404, 503))
+        camera = Route("GET", "/publish/{channel}", self._publish.answer, "Publish over a WebSocket", statuses=(101,))
+        camera = msgspec.structs.replace(camera, refusals=(403, 426))
         restart = Route("POST", "/stages/{stage}/restart", self.restart, "Start a stage again", done)
         metrics = Route("GET", "/metrics", self.metrics, "For Prometheus", refusals=(503,), content_type="text/plain")
         return [
@@ -157,6 +162,7 @@ class Api:
             Route("GET", "/plan", self.plan, "What the pipeline consists of", Plan, refusals=(503,)),
             updates,
             video,
+            camera,
             msgspec.structs.replace(restart, refusals=(404, 409, 503)),
             Route("GET", "/openapi.json", self.openapi, "This document"),
         ]

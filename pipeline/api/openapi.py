@@ -20,6 +20,7 @@ PROBLEMS = {
     413: "The body is too long",
     415: "The body is not JSON",
     422: "The processor refuses it",
+    426: "This is for WebSockets",
     429: "Too many requests: Retry-After says when",
     503: "Not now: the launcher is silent, the processor still loads, or as many streams run as may",
 }

@@ -51,6 +51,12 @@ class ApiError(Exception):
         self.code: Code = code
         self.headers = headers or {}
 
+    @property
+    def text(self) -> str:
+        """In one line, for where no reply can be given."""
+        where = f"{self.path}: " if self.path else ""
+        return f"{where}{self.error}" + (f"; allowed: {self.allowed}" if self.allowed else "")
+
     def response(self) -> web.Response:
         text = self.error if not self.path else f"{self.path}: {self.error}"
         problem = Problem("error", text, text, self.path, self.allowed, self.code)

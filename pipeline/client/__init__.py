@@ -1,6 +1,7 @@
 """A client for programs that use a node from outside: start a stream, publish into it, read what comes back.
 
-It speaks HTTP and trickle to any node that has this service; nothing here is used by the pipeline's own processes.
+It speaks HTTP and trickle to any node that has this service. Of the pipeline's own processes only the api uses
+a part of it, to publish what a browser sends.
 """
 
 from pipeline.client.errors import (

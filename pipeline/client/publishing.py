@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.client.channel import Channel
-from pipeline.media.access_unit import CLOCK_HZ
+from pipeline.media.access_unit import CLOCK_HZ, Codec
 from pipeline.media.encoder import VideoEncoder
 from pipeline.media.excerpt import FIRST_PTS
 from pipeline.media.file_source import TsFileSource
 from pipeline.media.pace import Pace
+from pipeline.media.recording import PipeReader, Recording
 from pipeline.media.segmenter import Segmenter
 from pipeline.media.ts_mux import TsMuxer
 from pipeline.trickle.errors import AccessDenied, TrickleError
@@ -56,6 +57,17 @@ async def publish_file(path: str, channel: Channel) -> Published:
         finally:
             stopping.set()
             await asyncio.wait([playing])
+    return Published(sink.segments_sent, sink.segments_lost, sink.bytes_sent)
+
+
+async def publish_recording(reader: PipeReader, channel: Channel) -> Published:
+    """Publish what is being recorded, as it comes, and end the channel at its end. To stop, end what `reader` reads:
+    cancelled, it waits for that.
+
+    Raises MediaFileError for what is no recording, ChannelUnavailable for a channel that cannot be written.
+    """
+    async with _opened(channel) as sink:
+        await _finish(lambda reader: _relay(reader, sink), reader)
     return Published(sink.segments_sent, sink.segments_lost, sink.bytes_sent)
 
 
@@ -118,6 +130,18 @@ async def _finish(function: Callable[[Any], None], argument: Any) -> None:
         await asyncio.shield(running)
     finally:
         await asyncio.wait([running])
+
+
+def _relay(reader: PipeReader, sink: TrickleSink) -> None:
+    with Recording(reader) as recording:
+        info = recording.info
+        segmenter = Segmenter(TsMuxer(info.video or Codec.H264, info.audio, info.audio_channels), sink)
+        for unit in recording.units():
+            if unit.is_video:
+                segmenter.video(unit.data, unit.pts, unit.dts, unit.key)
+            else:
+                segmenter.audio(unit.data, unit.pts)
+        segmenter.close()
 
 
 def _play(source: TsFileSource, sink: TrickleSink, stopping: threading.Event) -> None:

@@ -22,6 +22,8 @@ from pipeline.media.orientation import Orientation, with_orientation
 from pipeline.media.scaler import Fit, FrameScaler
 
 DEFAULT_FPS = 30.0
+MAX_FPS = 480.0
+"""What states more states its clock: browsers write WebM with a thousand "pictures" a second."""
 
 _ANNEXB_FILTERS = {Codec.H264: "h264_mp4toannexb", Codec.HEVC: "hevc_mp4toannexb"}
 # avcC and hvcC begin with version 1, Annex B with a start code (ISO 14496-15 5.3.3.1.2).
@@ -81,7 +83,8 @@ def _lacks_order(stream: VideoStream) -> bool:
 def rate_of(stream: VideoStream) -> float:
     """Pictures a second, as far as the container knows; for a raw file, which knows no times, the codec."""
     rates = (stream.guessed_rate, stream.average_rate)
-    return float(next(filter(None, rates if stream.start_time is None else reversed(rates)), DEFAULT_FPS))
+    rate = float(next(filter(None, rates if stream.start_time is None else reversed(rates)), DEFAULT_FPS))
+    return rate if rate <= MAX_FPS else DEFAULT_FPS
 
 
 def ticks(time: int | None, timed: av.Packet | av.VideoFrame | av.AudioFrame) -> int | None:

@@ -10,13 +10,14 @@ export class Field {
     const id = `field-${++made}`;
     this.name = name;
     this.kind = kind;
-    this.control = control(kind, { id, min, max, step, multiline, "aria-describedby": `${id}-problem`, ...more }, choices);
+    this.control = control(kind, { id, min, max, step, multiline, "aria-describedby": `${id}-hint ${id}-problem`, ...more }, choices);
     this.problem = h("p", { class: "problem", id: `${id}-problem`, role: "alert" });
     const allowed = hint || range(min, max);
     this.element = h(
       "div",
       { class: "field", "data-field": name },
-      h("label", { for: id }, name, allowed ? h("span", { class: "hint" }, ` ${allowed}`) : null),
+      h("label", { for: id }, name),
+      h("span", { class: "hint", id: `${id}-hint` }, allowed),
       this.control,
       this.problem,
     );

@@ -4,6 +4,7 @@ import { Charts } from "./charts.js";
 import { EventLog } from "./event_log.js";
 import { HealthBar } from "./health.js";
 import { Parameters } from "./parameters.js";
+import { Publish } from "./publish.js";
 import { Service } from "./service.js";
 import { Streams } from "./streams.js";
 import { keepTheme } from "./theme.js";
@@ -34,8 +35,9 @@ function start() {
   globalThis.livepipe = { service, video }; // For a look from the browser's console.
   const parameters = new Parameters(byId("parameters"), service);
   const streams = new Streams(byId("streams"), service);
+  const publish = new Publish(byId("publish"), service);
   const parts = [health, topology, waterfall, charts, parameters, streams];
-  const planned = [topology, video, parameters, streams];
+  const planned = [topology, video, parameters, streams, publish];
 
   let due = null;
   function readPlan() {

@@ -106,7 +106,7 @@ class Served:
             (method.upper(), path, list(operation["responses"]))
             for path, methods in document["paths"].items()
             for method, operation in methods.items()
-            if FINITE & set(operation["responses"]["200"]["content"])
+            if FINITE & set(operation["responses"].get("200", operation["responses"].get("101"))["content"])
         ]
 
 

@@ -79,7 +79,7 @@ def test_a_stage_is_restarted_from_its_box(page: OpenedPage) -> None:
 
 def test_a_parameter_that_is_changed_changes_the_picture(page: OpenedPage) -> None:
     page.wait_for_video("output")
-    mix = page.tab.get_by_label("mix")
+    mix = page.tab.get_by_label("mix", exact=True)
     before = brightness(page)
     mix.fill("1.0")
     page.tab.get_by_role("button", name="Apply").click()
@@ -95,7 +95,7 @@ def test_a_parameter_that_is_changed_changes_the_picture(page: OpenedPage) -> No
 def test_what_the_processor_refuses_is_told_at_its_field(page: OpenedPage) -> None:
     page.expected.append("422")  # The browser itself notes a request that was refused.
     page.wait_for_text("#parameters", "strength")
-    strength = page.tab.get_by_label("strength")
+    strength = page.tab.get_by_label("strength", exact=True)
     strength.fill("much")
     strength.press("Enter")
     page.wait_for_text("[data-field='strength'] .problem", "strength: Expected `float`, got `str`")
