@@ -11,12 +11,14 @@ export class Parameters {
   constructor(root, service) {
     this.service = service;
     this.fields = new Map(); // "node name" -> {field, parameter}
+    this.onRequest = this.streams = this.some = this.asking = false;
+    this.hint = h("p", { class: "hint" });
     this.groups = h("div", { class: "groups" });
     this.said = h("p", { role: "status" });
     this.apply = h("button", { class: "primary" }, "Apply");
     this.undo = h("button", { type: "button", onclick: () => this.reset() }, "Undo");
     this.form = h("form", { novalidate: true, "aria-label": "Parameters of the processor" });
-    this.form.append(this.groups, h("div", { class: "controls" }, this.apply, this.undo), this.said);
+    this.form.append(this.groups, h("div", { class: "controls" }, this.apply, this.undo, this.hint), this.said);
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();
@@ -37,11 +39,20 @@ export class Parameters {
       known.parameter = parameter;
       if (!known.field.changed) known.field.reset(parameter.value); // What somebody is typing stays.
     }
-    this.apply.disabled = this.undo.disabled = !plan.parameters.length;
+    this.some = plan.parameters.length > 0;
+    this.keepUp();
   }
 
   show({ status }) {
     this.streams = status?.streams.some((stream) => !stream.ended) ?? false;
+    this.keepUp();
+  }
+
+  /** Whether they can be changed now: with streams on request they are those of the stream that runs. */
+  keepUp() {
+    const waits = this.onRequest && !this.streams;
+    this.apply.disabled = this.undo.disabled = this.asking || waits || !this.some;
+    setText(this.hint, waits && this.some ? "They can be changed while a stream runs." : "");
   }
 
   draw(parameters) {
@@ -91,7 +102,8 @@ export class Parameters {
   }
 
   async ask(path, body, done, refused) {
-    this.apply.disabled = true;
+    this.asking = true;
+    this.keepUp();
     this.say("The processor is asked.", "");
     try {
       const { ignored = [] } = await this.service.post(path, body);
@@ -101,7 +113,8 @@ export class Parameters {
       refused(problem.text ?? problem.message);
       this.say("Refused; what was in force before still is.", "problem");
     }
-    this.apply.disabled = false;
+    this.asking = false;
+    this.keepUp();
   }
 
   say(text, kind) {

@@ -68,7 +68,8 @@ export class Player {
     const engine = mpegts.createPlayer(source, config);
     this.engine = engine;
     this.seen = { time: -1, at: performance.now() };
-    const again = (why) => this.engine === engine && this.retry(why);
+    // Not at once: the engine is still at work with what it tells of, and may not be taken away under it.
+    const again = (why) => setTimeout(() => this.engine === engine && this.retry(why));
     engine.on(mpegts.Events.ERROR, (_type, _detail, info) => again(info?.msg ?? "the stream broke"));
     engine.on(mpegts.Events.LOADING_COMPLETE, () => again("the stream has ended"));
     engine.attachMediaElement(this.video);

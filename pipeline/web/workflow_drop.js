@@ -22,7 +22,10 @@ export class WorkflowDrop {
       this.problem,
       this.nodes,
     );
-    this.input.addEventListener("change", () => this.read(this.input.files[0]));
+    this.input.addEventListener("change", () => {
+      this.read(this.input.files[0]);
+      this.input.value = ""; // Else the same file, mended, could not be chosen again.
+    });
     this.element.addEventListener("dragover", (event) => event.preventDefault());
     this.element.addEventListener("drop", (event) => {
       event.preventDefault();

@@ -50,7 +50,12 @@ class OpenedPage:
         script = "([selector, pattern]) => { const found = document.querySelector(selector);" + (
             " return found && new RegExp(pattern).test(found.textContent) && found.textContent; }"
         )
-        return str(self.until(script, [selector, pattern]))
+        from playwright.sync_api import TimeoutError as TookTooLong  # Here: see conftest.
+
+        try:
+            return str(self.until(script, [selector, pattern]))
+        except TookTooLong as error:
+            raise AssertionError(f"{selector} never said {pattern!r}; it says {self.text(selector)!r}") from error
 
     def stage(self, name: str, figure: str) -> str:
         """What the box of this stage says of it."""
