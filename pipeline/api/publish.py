@@ -88,7 +88,8 @@ class Publish:
         await asyncio.to_thread(importlib.import_module, "pipeline.api.browser_media")
         from pipeline.api import browser_media
 
-        channel = browser_media.Channel(*self._channels.address(name))
+        address = self._channels.address(name)
+        channel = browser_media.Channel(address.url, address.token)
         log.info("api.publishing", channel=name, kind=begin.kind)
         await _say(socket, Said("ready"))
         try:

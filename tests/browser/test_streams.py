@@ -1,4 +1,4 @@
-"""Streams on request from the page: a camera and a file are published, streams on them started, watched, stopped."""
+"""Streams on request from the page: a camera and a file are published, a stream is started on them and stopped."""
 
 import os
 import signal
