@@ -19,6 +19,11 @@ class Histogram(msgspec.Struct, frozen=True):
         """How many there were."""
         return sum(self.counts)
 
+    def since(self, before: "Histogram") -> "Histogram":
+        """What has been added to it, which was `before` then."""
+        added = tuple(now - then for now, then in zip(self.counts, before.counts, strict=True))
+        return Histogram(self.edges_s, added, self.sum_s - before.sum_s)
+
 
 class Durations:
     """Counts by `edges_s`, which rise."""

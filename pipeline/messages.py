@@ -624,7 +624,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     """A stream on request. `state` is STARTING until its first frame was sent, then ONLINE; STOPPING; and when it is
     over ENDED, or FAILED with the `reason`. `began` and `ended` are seconds since the epoch (UTC), 0: not yet.
     `first_in_ms` and `first_out_ms` are the times from the start to the first decoded and the first sent frame.
-    `frames` are this stream's own counts."""
+    `frames` are this stream's own counts, `end_to_end` are its frames' times from end to end."""
 
     spec: StreamSpec
     state: Literal["STARTING", "ONLINE", "STOPPING", "ENDED", "FAILED"]
@@ -635,6 +635,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     first_out_ms: float | None
     fps: float
     frames: FrameCount
+    end_to_end: Histogram | None = None
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ What happens to it, `stream_keeper` decides."""
 import time
 from typing import Literal
 
-from pipeline.memory.stage_stats import StageTotals, Word
+from pipeline.memory.stage_stats import Span, StageTotals, Word
 from pipeline.messages import FrameCount, StreamSpec, StreamStatus
 
 State = Literal["STARTING", "ONLINE", "STOPPING", "ENDED", "FAILED"]
@@ -30,6 +30,7 @@ class RunningStream:
         self.waiting: list[bytes] = []  # who wants to know when it is over
         self.params_agreed = not spec.params
         self._before = before
+        self._latency_before = egress.durations(Span.END_TO_END)
         self._decode = decode
         self._egress = egress
 
@@ -64,6 +65,7 @@ class RunningStream:
             first_out_ms=self._ms_until(first),
             fps=(frames.delivered - 1) / (last - first) * 1e9 if last > first else 0.0,
             frames=frames,
+            end_to_end=self._egress.durations(Span.END_TO_END).since(self._latency_before),
         )
 
     def _ms_until(self, moment_ns: int) -> float | None:

@@ -110,6 +110,7 @@ def test_every_metric_of_the_work_is_on_the_dashboard() -> None:
         "livepipe_stream_frames_dropped_total",
         "livepipe_stream_frames_in_flight",
         "livepipe_stream_first_input_seconds",
+        "livepipe_stream_end_to_end_latency_seconds_bucket",
         "livepipe_gpu_info",
     }
 

@@ -19,6 +19,15 @@ def test_a_duration_is_counted_below_the_first_edge_that_it_does_not_pass():
     assert counted.histogram() == Histogram((0.1, 1.0), (1, 2, 1), pytest.approx(2.71))
 
 
+def test_what_was_added_is_told_without_what_was_there_before():
+    counted = Durations((0.1, 1.0))
+    counted.add(0.5)
+    before = counted.histogram()
+    for seconds in (0.5, 7.0):
+        counted.add(seconds)
+    assert counted.histogram().since(before) == Histogram((0.1, 1.0), (0, 1, 1), pytest.approx(7.5))
+
+
 def test_an_absence_lasts_until_the_stage_is_at_work_again():
     recovery = Recovery()
     recovery.at_work(5 * SECOND)

@@ -45,7 +45,7 @@ def _stages(
     return samples
 
 
-def _streams(read: Callable[[StreamStatus], float | None]) -> Callable[[Scrape], Iterator[Sample]]:
+def _streams(read: Callable[[StreamStatus], float | Histogram | None]) -> Callable[[Scrape], Iterator[Sample]]:
     """One value a stream on request that is under way. What is over has no series of its own any more."""
 
     def samples(scrape: Scrape) -> Iterator[Sample]:
@@ -311,6 +311,13 @@ METRICS: tuple[Described, ...] = (
     Described("livepipe_stream_frames_dropped_total", "counter", ("stream", "reason"), "By reason", _stream_drops),
     Described(
         "livepipe_stream_frames_in_flight", "gauge", ("stream",), "Its own", _streams(lambda s: s.frames.in_flight)
+    ),
+    Described(
+        "livepipe_stream_end_to_end_latency_seconds",
+        "histogram",
+        ("stream",),
+        "As livepipe_end_to_end_latency_seconds, of its frames",
+        _streams(lambda s: s.end_to_end),
     ),
     Described(
         "livepipe_stream_first_input_seconds",

@@ -190,6 +190,8 @@ def test_one_stream_comes_after_the_other_and_inference_stays(node: Node, tmp_pa
         over = node.status().streams[0]
         assert (over.spec.stream, over.state, over.reason) == (stream, "ENDED", "stopped on request")
         assert over.frames.delivered >= FPS
+        assert over.end_to_end is not None
+        assert over.end_to_end.total == over.frames.delivered, "its own, and not those of the stream before"
         assert over.began < over.ended
         assert over.first_in_ms is not None
         assert over.first_out_ms is not None
