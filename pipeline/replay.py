@@ -10,6 +10,7 @@ The run is the launcher's own, in a process of its own, with the recording as it
 """
 
 import contextlib
+import copy
 import os
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from pipeline.import_path import ROOT
 from pipeline.recording.format import Header, read_header
 from pipeline.replay_report import TOLERANCE, ReplayReport, Side, compare
-from pipeline.topology_file import TopologyFileError, load_topology, topology_from
+from pipeline.shipped import find_topology
+from pipeline.topology_file import TopologyFileError, forget_unknown, load_topology, topology_from
 
 __all__ = ["ReplayError", "ReplayReport", "replay", "replay_topology"]
 
@@ -33,10 +36,11 @@ Speed = Literal["1", "max"]
 SHOWN_LINES = 12
 """Of what a replay that failed had to say."""
 
+REPLAYED = ("stages", "links", "device", "frame_memory", "frame", "restart", "limits")
+"""The keys of a topology that decide what comes out; the others are about the outside."""
+
 NOT_REPLAYED = ("publisher", "recorder")
 """Workers that read and write channels beside the pipeline."""
-
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 class ReplayError(Exception):
@@ -72,11 +76,13 @@ def replay(
         if made.exists():
             raise ReplayError(f"{made}: is there already; give another name, or remove it")
         shown = Path(video) if video is not None else Path(folder) / "out.ts"
-        changed = replay_topology(header, source, shown, speed, topology, overrides)
+        changed, left_out = replay_topology(header, source, shown, speed, topology, overrides)
         problems = _run(changed, Path(folder), made)
         if not made.exists():
             raise ReplayError("\n".join(problems))
-        return compare(original, Side(made, is_kept=output is not None), speed, -1.0 if exact else tolerance, problems)
+        replayed = Side(made, is_kept=output is not None)
+        report = compare(original, replayed, speed, -1.0 if exact else tolerance, problems)
+        return msgspec.structs.replace(report, left_out=left_out)
 
 
 def replay_topology(
@@ -86,15 +92,14 @@ def replay_topology(
     speed: Speed = "max",
     topology: str | os.PathLike[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
     """The recorded topology, or another one, with the recording as its source, its video in a file, and nothing that
-    reaches the outside. Raises TopologyFileError for what is wrong with it."""
+    reaches the outside; and the keys in it that this version does not know. Raises TopologyFileError for what is wrong
+    with it."""
     raw = header.topology
     if topology is not None:
-        raw = msgspec.to_builtins(load_topology(Path(topology)))
-    changed = dict(raw)
-    changed |= {"name": f"replay-{uuid.uuid4().hex[:12]}", "relay": None, "api": None, "recording": None, "streams": {}}
-    changed["tracing"] = (raw.get("tracing") or {}) | {"otel": None}
+        raw = msgspec.to_builtins(load_topology(find_topology(Path(topology))))
+    changed = {key: raw[key] for key in REPLAYED if key in raw} | {"name": f"replay-{uuid.uuid4().hex[:12]}"}
     changed["stages"] = {
         name: dict(stage) for name, stage in raw["stages"].items() if stage["worker"] not in NOT_REPLAYED
     }
@@ -108,22 +113,22 @@ def replay_topology(
                 stage |= {"spares": 0, "while_away": "last_frame"}
     if speed == "max":
         changed["links"] = {name: link | {"policy": "block"} for name, link in raw["links"].items()}
+    changed = copy.deepcopy(changed)
+    left_out = forget_unknown(changed)
     where = topology or f"topology of {source}"
-    return msgspec.to_builtins(topology_from(changed, str(where), overrides))  # type: ignore[no-any-return]
+    return msgspec.to_builtins(topology_from(changed, str(where), overrides)), left_out
 
 
 def _run(topology: dict[str, Any], folder: Path, made: Path) -> list[str]:
     """Returns what went wrong. Raises TopologyFileError for what its processes find wrong with the topology."""
     file = folder / "replay.yaml"
     file.write_text(yaml.safe_dump(topology, sort_keys=False))
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-m", "launcher", "run", str(file), "--record", str(made)],
+        [sys.executable, str(ROOT / "launcher.py"), "run", str(file), "--record", str(made)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": path},
     )
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode == 2:

@@ -50,7 +50,8 @@ class Difference(msgspec.Struct, frozen=True):
 class ReplayReport(msgspec.Struct, frozen=True):
     """`identical` frames have the same pixels, `close` ones differ within the tolerance, `differing` ones in pixels,
     size or outcome. `missing` and `extra` are differences only where no link may leave frames out, and no recording has
-    holes. `problems` are why the replay itself did not go as it should have."""
+    holes. `problems` are why the replay itself did not go as it should have, `left_out` the keys of the recorded
+    topology that this version does not know any more."""
 
     same: bool
     speed: Literal["1", "max"]
@@ -64,6 +65,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
     extra: int
     first_difference: Difference | None
     problems: list[str]
+    left_out: list[str] = []
 
     def lines(self) -> list[str]:
         """For people."""
@@ -80,6 +82,8 @@ class ReplayReport(msgspec.Struct, frozen=True):
                 f"first difference: {first.kind} at {first.seconds:.3f} s (pts {first.pts}): {first.original} there, "
                 f"{first.replayed} here{by}"
             )
+        if self.left_out:
+            lines.append(f"left out of the recorded topology, not known any more: {', '.join(self.left_out)}")
         return lines + [f"problem: {problem}" for problem in self.problems]
 
 
@@ -135,7 +139,8 @@ def compare(
 ) -> ReplayReport:
     """`tolerance` is that of TOLERANCE; below 0: pixels must be the same."""
     skipping = original.run.skips or replayed.run.skips
-    ours, theirs = _comparable(replayed, skipping), _comparable(original, skipping)
+    left_alone = _paused(original) | _paused(replayed)
+    ours, theirs = (_comparable(side, skipping, left_alone) for side in (replayed, original))
     first = min(ours, default=0)
     theirs = {pts: frame for pts, frame in theirs.items() if pts >= first}  # What came before was fed before.
     if not original.run.whole:  # What came after was fed after; and of the last that was fed not all had come.
@@ -166,18 +171,30 @@ def compare(
         original=original.run,
         replayed=replayed.run,
         compared=sum(found.values()),
+        identical=found["identical"],
+        close=found["close"],
+        differing=found["differing"],
         missing=len(missing),
         extra=len(extra),
         first_difference=min(differences, key=_pts, default=None),
         problems=problems,
-        **found,
     )
 
 
-def _comparable(side: Side, skipping: bool) -> dict[int, Frame]:
-    """Pictures that a processor added lie between frames that were shown, so they depend on which those were."""
+def _comparable(side: Side, skipping: bool, left_alone: set[int]) -> dict[int, Frame]:
+    """Pictures that a processor added lie between frames that were shown, so they depend on which those were; and what
+    it was not given is not its work."""
     added = Outcome.ADDED.name.lower()
-    return {pts: frame for pts, frame in side.frames.items() if not (skipping and frame.outcome == added)}
+    return {
+        pts: frame
+        for pts, frame in side.frames.items()
+        if pts not in left_alone and not (skipping and frame.outcome == added)
+    }
+
+
+def _paused(side: Side) -> set[int]:
+    """The frames that came while somebody had paused the stream."""
+    return {pts for pts, frame in side.frames.items() if frame.outcome == Outcome.PAUSED.name.lower()}
 
 
 def _difference(there: Frame, here: Frame, seconds: Callable[[int], float]) -> Difference | None:

@@ -51,9 +51,37 @@ def topology_from(raw: dict[str, Any], where: str, overrides: Mapping[str, Any] 
     return _convert(where, None, copy.deepcopy(raw), overrides)
 
 
+def forget_unknown(raw: dict[str, Any]) -> list[str]:
+    """Take the keys out of `raw` that no section has, as another version's may. Returns their dotted paths."""
+    forgotten = []
+    while (keys := _first_unknown(raw)) is not None:
+        section = raw
+        for key in keys[:-1]:
+            section = section[key]
+        del section[keys[-1]]
+        forgotten.append(_dotted(keys))
+    return forgotten
+
+
 def without_secrets(topology: Topology) -> Any:
     """The topology as plain values, to be shown: a token that stands in the file itself is not."""
     return _hide_tokens(msgspec.to_builtins(topology))
+
+
+def _first_unknown(raw: dict[str, Any]) -> tuple[str, ...] | None:
+    try:
+        msgspec.convert(raw, Topology)
+    except msgspec.ValidationError as error:
+        keys, _ = _explain(str(error), raw)
+        return keys if _FIELD.search(str(error)) and keys[-1] in _section_at(raw, keys[:-1]) else None
+    return None
+
+
+def _section_at(raw: Any, keys: tuple[str, ...]) -> Any:
+    """Empty where there is none: a list is no section."""
+    for key in keys:
+        raw = raw.get(key, {}) if isinstance(raw, dict) else {}
+    return raw if isinstance(raw, dict) else {}
 
 
 def _convert(where: str, root: yaml.Node | None, raw: Any, overrides: Mapping[str, Any] | None) -> Topology:

@@ -27,9 +27,12 @@ def header(folder: Path, config: str = "demo.yaml", **overrides: Any) -> tuple[H
 
 
 def test_nothing_of_the_replay_reaches_the_outside(tmp_path: Path) -> None:
-    made, path = header(tmp_path, **{"relay.publish_tokens": ["a-token-for-tests"]})
-    changed = replay_topology(made, path, tmp_path / "out.ts")
+    log = {"path": str(tmp_path / "a.log")}
+    made, path = header(tmp_path, **{"relay.publish_tokens": ["a-token-for-tests"], "logs.file": log})
+    changed, left_out = replay_topology(made, path, tmp_path / "out.ts")
+    assert left_out == []
     assert (changed["relay"], changed["api"], changed["recording"]) == (None, None, None)
+    assert changed["logs"]["file"] is None
     assert changed["stages"].keys() == {"ingress", "decode", "inference", "egress"}
     assert changed["stages"]["ingress"]["source"]["recording"] == str(path)
     assert changed["stages"]["egress"]["sink"]["file"] == str(tmp_path / "out.ts")
@@ -39,24 +42,35 @@ def test_nothing_of_the_replay_reaches_the_outside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("speed", "policy", "real_time"), [("max", "block", False), ("1", "latest", True)])
 def test_as_fast_as_it_goes_every_frame_is_processed(tmp_path: Path, speed: Any, policy: str, real_time: bool) -> None:
     made, path = header(tmp_path)
-    changed = replay_topology(made, path, tmp_path / "out.ts", speed)
+    changed, _ = replay_topology(made, path, tmp_path / "out.ts", speed)
     assert changed["links"]["raw"]["policy"] == policy
     assert changed["stages"]["ingress"]["source"]["real_time"] == real_time
 
 
 def test_a_stream_on_request_is_replayed_as_one_of_its_own(tmp_path: Path) -> None:
     made, path = header(tmp_path, "api.yaml")
-    assert replay_topology(made, path, tmp_path / "out.ts")["streams"]["on_request"] is False
+    assert replay_topology(made, path, tmp_path / "out.ts")[0]["streams"]["on_request"] is False
 
 
 def test_values_can_be_replaced_and_another_topology_used(tmp_path: Path) -> None:
     made, path = header(tmp_path)
     processor = "stages.inference.processor.callable"
-    changed = replay_topology(made, path, tmp_path / "out.ts", overrides={processor: "a.module:other"})
+    changed, _ = replay_topology(made, path, tmp_path / "out.ts", overrides={processor: "a.module:other"})
     assert changed["stages"]["inference"]["processor"]["callable"] == "a.module:other"
-    other = replay_topology(made, path, tmp_path / "out.ts", topology=CONFIGS / "live.yaml")
+    other, _ = replay_topology(made, path, tmp_path / "out.ts", topology=CONFIGS / "live.yaml")
     assert other["stages"]["inference"]["processor"]["params"] == {"levels": 5}
     assert other["stages"]["ingress"]["source"]["trickle"] is None
+
+
+def test_what_a_recording_of_another_version_says_more_is_left_out_and_told(tmp_path: Path) -> None:
+    made, path = header(tmp_path)
+    made.topology["log_level"] = "INFO"  # About the outside, and of no concern.
+    made.topology["frame"]["depth"] = 10
+    made.topology["stages"]["egress"]["encoder"]["colour"] = "bt709"
+    made.topology["links"]["raw"]["fast"] = True
+    changed, left_out = replay_topology(made, path, tmp_path / "out.ts")
+    assert sorted(left_out) == ["frame.depth", "links.raw.fast", "stages.egress.encoder.colour"]
+    assert changed["frame"]["width"] == 512
 
 
 def test_a_value_that_is_not_allowed_names_the_recording_and_the_key(tmp_path: Path) -> None:

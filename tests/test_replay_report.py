@@ -121,6 +121,13 @@ def test_pictures_that_were_added_between_other_frames_are_not_compared(sides: S
     assert not report(sides.side("c", there), sides.side("d", here)).same
 
 
+def test_what_came_during_a_pause_is_not_compared(sides: Sides) -> None:
+    """A replay does not pause, and processes it."""
+    there = [frame(0), frame(1, outcome="paused"), frame(2)]
+    made = report(sides.side("a", there), sides.side("b", map(frame, range(3))))
+    assert (made.same, made.compared, made.missing, made.extra) == (True, 2, 0, 0)
+
+
 def test_of_a_recording_that_was_stopped_only_what_both_could_show_is_compared(sides: Sides) -> None:
     """What it shows first was fed before it began, what it shows last was fed after it ended, and what was fed last had
     not come out."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
+from pipeline import __version__
 from pipeline.api.redact import redacted
 from pipeline.control import ControlLine, EventStream, LauncherSilent
 from pipeline.messages import RecordAnswer, SupervisionEvent, Tapped
@@ -41,7 +42,7 @@ TAIL_SECONDS = 1.0
 """How long the frames of the last input are waited for when a recording is stopped while its stream goes on."""
 
 QUEUED_RECORDS = 4096
-VERSIONS_OF = ("livepipe", "av", "numpy", "torch", "msgspec")
+VERSIONS_OF = ("av", "numpy", "torch", "msgspec")
 
 ASKED, FULL, TIME_IS_UP = "it was stopped", "it is as long as max_bytes allows", "its seconds are over"
 STREAM_OVER, PIPELINE_GONE = "the stream is over", "the pipeline is gone"
@@ -264,7 +265,7 @@ class StreamRecorder:
 
 def versions() -> dict[str, str]:
     """Of this program, of what it computes with, and of Python."""
-    found = {"python": platform.python_version()}
+    found = {"livepipe": __version__, "python": platform.python_version()}
     for package in VERSIONS_OF:
         try:
             found[package] = importlib.metadata.version(package)
