@@ -25,7 +25,7 @@ def main(worker: Worker) -> None:
     recorder = StreamRecorder(boot.control_endpoint, writer, tap.recording, section.max_bytes, section.seconds)
     worker.ready(str(path))
     try:
-        recorder.run(worker.wake_fd, lambda: worker.draining)
+        recorder.run(worker.wake_fd, lambda: is_drained(worker))
         worker.info("recorded", file=str(path), why=recorder.reason, frames=recorder.frames, bytes=writer.size)
     except OSError as error:
         worker.error("recording_stopped", file=str(path), problem=error.strerror or "")
@@ -35,13 +35,18 @@ def main(worker: Worker) -> None:
     wait_until_drained(worker)
 
 
+def is_drained(worker: Worker) -> bool:
+    """To be asked when the process was woken, for whatever reason."""
+    worker.clear_wake()
+    return worker.draining
+
+
 def wait_until_drained(worker: Worker) -> None:
     """A service that leaves by itself would be started again."""
     woken = select.poll()
     woken.register(worker.wake_fd, select.POLLIN)
-    while not worker.draining:
+    while not is_drained(worker):
         woken.poll()
-        worker.clear_wake()
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ class StreamRecorder:
         self._closing_for = ""
 
     def run(self, wake_fd: int, stopped: Callable[[], bool]) -> None:
-        """Until the stream is over, a limit is reached, or `stopped`, which is asked when `wake_fd` is readable.
+        """Until the stream is over, a limit is reached, or `stopped`. That is asked when `wake_fd` is readable, and
+        sees to it that it is not any more.
 
         Raises RecorderRefused, LauncherSilent when nobody answers at the start, and OSError when the disk is full.
         """
@@ -167,7 +168,11 @@ class StreamRecorder:
     def _begin(self, epoch: int, launcher: ControlLine) -> None:
         assert self._answer is not None
         if self._answer.epoch != epoch:  # It has begun since the last look.
-            self._renew(launcher)
+            try:
+                self._renew(launcher)
+            except (LauncherSilent, RecorderRefused):
+                self.reason = PIPELINE_GONE
+                return
         self._epoch, self._began = epoch, time.monotonic()
         answer = self._answer
         self._write(
@@ -260,7 +265,8 @@ class StreamRecorder:
         if self._epoch is not None:
             self._write(End(self.reason, self.reason is STREAM_OVER, time.monotonic_ns()))
         if self.reason is not PIPELINE_GONE:
-            launcher.end_recording(self._recording)
+            with contextlib.suppress(LauncherSilent):  # It may be at its end as well.
+                launcher.end_recording(self._recording)
 
 
 def versions() -> dict[str, str]:
