@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -214,6 +213,8 @@ def _check_tracing(tracing: Tracing) -> None:
         )
     if not tracing.every:
         raise TopologyError("tracing.otel", "nothing is traced with every: 0; allowed: every: 1 or more, or no otel")
+    from importlib import metadata  # Here: few topologies have it.
+
     try:
         for package in OTEL_PACKAGES:
             metadata.version(package)

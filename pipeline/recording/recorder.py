@@ -7,7 +7,6 @@ stream wait; this process, which handles no frame, has the disk to wait for.
 """
 
 import contextlib
-import importlib.metadata
 import platform
 import time
 import uuid
@@ -271,11 +270,13 @@ class StreamRecorder:
 
 def versions() -> dict[str, str]:
     """Of this program, of what it computes with, and of Python."""
+    from importlib import metadata  # The launcher imports this module, and seldom calls it.
+
     found = {"livepipe": __version__, "python": platform.python_version()}
     for package in VERSIONS_OF:
         try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
             continue
     return found
 
