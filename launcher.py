@@ -324,7 +324,7 @@ def _record(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     finally:
         writer.close()
-        if not recorder.segments and not recorder.frames:
+        if not recorder.has_begun:
             options.output.unlink()
     if not options.output.exists():
         print(f"{options.output}: not made: {recorder.reason} before anything came", file=sys.stderr)

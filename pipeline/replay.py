@@ -24,6 +24,7 @@ import msgspec
 import yaml
 
 from pipeline.import_path import ROOT
+from pipeline.media.file_kinds import container_of
 from pipeline.recording.format import Header, read_header
 from pipeline.replay_report import TOLERANCE, ReplayReport, Side, compare
 from pipeline.shipped import find_topology
@@ -76,6 +77,10 @@ def replay(
         if made.exists():
             raise ReplayError(f"{made}: is there already; give another name, or remove it")
         shown = Path(video) if video is not None else Path(folder) / "out.ts"
+        try:
+            container_of(shown)
+        except ValueError as error:
+            raise ReplayError(str(error)) from error
         changed, left_out = replay_topology(header, source, shown, speed, topology, overrides)
         problems = _run(changed, Path(folder), made)
         if not made.exists():

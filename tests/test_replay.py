@@ -84,6 +84,11 @@ def test_an_output_that_is_there_is_not_written_over(tmp_path: Path) -> None:
         replay(path, output=path)
 
 
+def test_a_video_of_no_known_kind_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ReplayError, match=r"^cannot write '.*a\.avi': no container is named \.avi; allowed: \.mp4"):
+        replay(recorded(tmp_path), video=tmp_path / "a.avi")
+
+
 def test_what_is_no_recording_is_not_replayed_or_compared_with(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="is no recording"):
         replay(CONFIGS / "demo.yaml")

@@ -32,6 +32,8 @@ def main(worker: Worker) -> None:
     except (RecorderRefused, LauncherSilent) as error:
         worker.error("recording_stopped", file=str(path), problem=str(error))
     writer.close()
+    if not recorder.has_begun and writer.is_new:
+        path.unlink()  # Nothing ever came.
     wait_until_drained(worker)
 
 

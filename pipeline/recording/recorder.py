@@ -88,6 +88,11 @@ class StreamRecorder:
         self._closing_at: float | None = None
         self._closing_for = ""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something in the recording."""
+        return self._epoch is not None
+
     def run(self, wake_fd: int, stopped: Callable[[], bool]) -> None:
         """Until the stream is over, a limit is reached, or `stopped`. That is asked when `wake_fd` is readable, and
         sees to it that it is not any more.
