@@ -4,6 +4,7 @@ A frame carries its times in its slot's record from link to link, so they surviv
 for the others. Whoever ends a frame, by showing it or by dropping it, writes one record into its own ring.
 """
 
+import threading
 import time
 
 from pipeline.memory.slab import Slab
@@ -24,6 +25,7 @@ class FrameTracer:
     def __init__(self, boot: TraceBoot | None) -> None:
         self._every = boot.every if boot is not None else 0
         self._slab = Slab(boot.fd) if boot is not None else None
+        self._turn = threading.Lock()
         self._ring = TraceRing(self._slab, boot.ring) if boot is not None and self._slab is not None else None
 
     def begin(self, table: ProducerTable, slot: Slot, decoding_ns: int) -> None:
@@ -65,5 +67,7 @@ class FrameTracer:
             self._slab.close()
 
     def _write(self, record: TraceRecord) -> None:
+        """A reader of the newest frame frees the others in a thread of its own."""
         if self._ring is not None:
-            self._ring.write(record)
+            with self._turn:
+                self._ring.write(record)

@@ -1,5 +1,7 @@
 """What is noted of a frame's way over two links, by whoever ends it."""
 
+import threading
+import time
 from collections import Counter
 
 import pytest
@@ -13,7 +15,6 @@ from pipeline.traces import HOPS, TraceRings
 
 STREAMS = {0: "main"}
 MS = 1_000_000
-NEVER = 10**9
 
 
 class Chain:
@@ -164,6 +165,26 @@ def test_a_frame_that_died_with_its_stage_is_noted_by_the_launcher(make_chain):
         ring(chain.raw.boot.ready_fd)
     (trace,) = chain.traces().traces
     assert (trace.outcome, trace.hops[-1].name) == ("poison", "process")
+
+
+def test_two_threads_of_a_process_write_whole_records(make_chain, monkeypatch):
+    """The worker's, and the one that frees what came too late."""
+    tracer = make_chain().inference
+    writing, torn = [], []
+
+    def write(record):
+        torn.extend(writing)
+        writing.append(record)
+        time.sleep(0.001)  # The other one has its turn, if it may.
+        writing.remove(record)
+
+    monkeypatch.setattr(tracer._ring, "write", write)
+    threads = [threading.Thread(target=lambda: [tracer.no_slot(n, 0, 0, 1, 1) for n in range(20)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torn == []
 
 
 def test_no_memory_is_made_when_nothing_is_traced():
