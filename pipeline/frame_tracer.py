@@ -6,6 +6,7 @@ for the others. Whoever ends a frame, by showing it or by dropping it, writes on
 
 import threading
 import time
+from collections.abc import Callable
 
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import IN_USE, Outcome, ProducerTable, Slot
@@ -44,22 +45,28 @@ class FrameTracer:
             times = (time.monotonic_ns(), arrived_ns, decoding_ns, 0, 0, 0, 0, 0)
             self._write(TraceRecord(seq, epoch, pts, Outcome.NO_SLOT, *times))
 
-    def end(self, slot: Slot, outcome: Outcome, encoded_ns: int = 0, ended_ns: int = 0) -> None:
-        """The frame's way ends here, at `ended_ns`, by default now. To be called before the slot is given back.
+    def end(self, slot: Slot, outcome: Outcome, encoded_ns: int = 0) -> None:
+        """The frame's way ends here and now. To be called before the slot is given back."""
+        if (note := self.ending(slot, outcome, encoded_ns)) is not None:
+            note()
+
+    def ending(self, slot: Slot, outcome: Outcome, encoded_ns: int = 0) -> Callable[[], None] | None:
+        """What is to be called, by any thread, when the frame's way is at its end; None for one that is not traced. To
+        be asked for before the slot is given back.
 
         A picture that was ADDED is no frame, and one that a supervisor gives back for another try has not ended.
         """
         if not is_traced(slot.seq, self._every):
-            return
+            return None
         if outcome in (Outcome.ADDED, Outcome.RETRY) or slot.verdict is Outcome.ADDED:
-            return
+            return None
         held = slot.held_ns if slot.state == IN_USE else 0
         if slot.decoded_ns:  # It carries what happened before: this is the link to egress.
             way = slot.decoding_ns, slot.decoded_ns, slot.taken_ns, slot.ready_ns, held, encoded_ns
         else:
             way = slot.decoding_ns, slot.ready_ns, 0 if outcome is Outcome.LATE else held, 0, 0, 0
-        ended_ns = ended_ns or time.monotonic_ns()
-        self._write(TraceRecord(slot.seq, slot.epoch, slot.pts, outcome, ended_ns, slot.arrived_ns, *way))
+        seq, epoch, pts, arrived_ns = slot.seq, slot.epoch, slot.pts, slot.arrived_ns
+        return lambda: self._write(TraceRecord(seq, epoch, pts, outcome, time.monotonic_ns(), arrived_ns, *way))
 
     def close(self) -> None:
         if self._ring is not None and self._slab is not None:

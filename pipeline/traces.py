@@ -16,8 +16,8 @@ from pipeline.messages import FrameTrace, Hop, HopTimes, TraceBoot, Traces
 
 HOPS = ("wait_decode", "decode", "wait_inference", "process", "wait_egress", "encode", "send")
 """From ingress on, each up to the next: `decode` and `process` end when the frame is READY in the slot behind, which
-includes waiting for one that is free; the waits end when the next stage takes it; `send` when its bytes are handed to
-the sender."""
+includes waiting for one that is free; the waits end when the next stage takes it; `send` when the connection has taken
+its bytes, or they are written to the file."""
 
 LAUNCHER = ""
 """The one that frees what dead stages held has a ring too."""

@@ -113,7 +113,8 @@ class Egress:
             self._stats.record(Span.END_TO_END, now - slot.arrived_ns)
             self._stats.out()
         self._stats[Word.MEDIA_TICKS] = slot.pts
-        self._tracer.end(slot, slot.verdict, encoded_ns, now)
+        if (note := self._tracer.ending(slot, slot.verdict, encoded_ns)) is not None:
+            note() if self._trickle is None else self._trickle.when_sent(note)
         if self._tap.recording:
             self._tap.send(self._frame_record(slot, now), slot.epoch)
         self._reader.release(slot, slot.verdict)

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -165,9 +166,21 @@ class TrickleSink:
                 self._lose(segment)
             else:
                 segment.chunks.append((time.monotonic(), bytes(data)))
+                segment.written += len(data)
                 segment.cost += len(data)
                 self._queued_bytes += len(data)
         self._notify()
+
+    def when_sent(self, call: Callable[[], None]) -> None:
+        """Have `call` called once the connection has taken what was written to the open segment so far, or once that is
+        given up: in the sink's thread, or here and now if that is so already. It must not use the sink."""
+        segment = self._current
+        if segment is None:
+            call()
+            return
+        with self._lock:
+            segment.awaited.append((segment.written, call))
+            self._tell_sent(segment)
 
     def end_segment(self) -> None:
         """End the open segment, if there is one."""
@@ -300,6 +313,9 @@ class TrickleSink:
                 if data:
                     await self._write(writer, data)
                     segment.sent += len(data)
+                    if segment.awaited:
+                        with self._lock:
+                            self._tell_sent(segment)
                 elif ended:
                     return True
                 else:
@@ -375,10 +391,16 @@ class TrickleSink:
         if segment.lost:
             return
         segment.lost = True
+        self._tell_sent(segment)
         segment.chunks.clear()
         self._free(segment.cost)
         segment.cost = 0
         self.segments_lost += 1
+
+    def _tell_sent(self, segment: "_QueuedSegment") -> None:
+        """The lock is held."""
+        while segment.awaited and (segment.lost or segment.awaited[0][0] <= segment.sent):
+            segment.awaited.popleft()[1]()
 
     def _free(self, size: int) -> None:
         """The lock is held."""
@@ -398,6 +420,9 @@ class _QueuedSegment:
         self.chunks: deque[tuple[float, bytes]] = deque()
         """Each with the monotonic time at which it was written."""
         self.cost = 0
+        self.written = 0
+        self.awaited: deque[tuple[int, Callable[[], None]]] = deque()
+        """Who wants to know when so many bytes were sent."""
         self.ended = False
         self.lost = False
         self.sent = 0

@@ -107,6 +107,36 @@ def test_bytes_are_sent_before_their_segment_ends(relay: Relay) -> None:
         until(lambda: relay.channel() and relay.channel().size == 5)
 
 
+def test_whoever_asks_is_told_when_what_was_written_is_with_the_connection(relay: Relay) -> None:
+    sent: list[int] = []
+    with TrickleSink(url(relay.port)) as sink:
+        sink.begin_segment()
+        sink.write(b"first")
+        sink.when_sent(lambda: sent.append(1))
+        until(lambda: sent == [1])
+        sink.when_sent(lambda: sent.append(2))
+        assert sent == [1, 2], "nothing is left to be sent"
+        sink.write(b"second")
+        sink.when_sent(lambda: sent.append(3))
+        sink.end_segment()
+        until(lambda: sent == [1, 2, 3])
+        sink.when_sent(lambda: sent.append(4))
+        assert sent[-1] == 4, "no segment is open"
+
+
+def test_whoever_asks_is_told_when_what_was_written_is_given_up() -> None:
+    told: list[int] = []
+    with scripted() as server:
+        sink = TrickleSink(url(server.port), max_buffer_bytes=MIB)
+        sink.begin_segment()
+        sink.write(b"x")
+        sink.when_sent(lambda: told.append(1))
+        assert told == []
+        sink.close(drain_timeout=0.01)
+        assert told == [1]
+    assert sink.segments_lost == 1
+
+
 def test_close_sends_what_is_queued_removes_the_channel_and_joins_the_thread(relay: Relay) -> None:
     sink = TrickleSink(url(relay.port))
     sink.begin_segment()
