@@ -13,7 +13,7 @@ DOCS_VENV := .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 MERMAID := @mermaid-js/tiny@11.17.2
 
-.PHONY: demo demo-comfyui test test-browser lint bench chaos docs reference package setup clean
+.PHONY: demo demo-comfyui test test-browser screenshots lint bench chaos docs reference package setup clean
 
 setup: $(STAMP)
 
@@ -66,9 +66,17 @@ $(BROWSER_STAMP): $(STAMP)
 
 # The web page in Chromium, from the PATH or as CHROMIUM names it.
 CHROMIUM ?= $(firstword $(shell command -v chromium chromium-browser google-chrome 2>/dev/null))
-test-browser: $(BROWSER_STAMP) $(COMFY_STAMP)
-	@test -n "$(CHROMIUM)" || { echo "make test-browser: no Chromium on the PATH; install one (Debian: apt-get install chromium), or name it: make test-browser CHROMIUM=FILE" >&2; exit 2; }
+
+.PHONY: chromium
+chromium:
+	@test -n "$(CHROMIUM)" || { echo "No Chromium on the PATH: install one (Debian: apt-get install chromium)," \
+		"or name it: CHROMIUM=FILE" >&2; exit 2; }
+
+test-browser: chromium $(BROWSER_STAMP) $(COMFY_STAMP)
 	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -m browser tests/browser
+
+screenshots: chromium $(BROWSER_STAMP)
+	CHROMIUM="$(CHROMIUM)" SCREENSHOTS=docs/images $(PY) -m pytest -m browser tests/browser/test_screenshots.py
 
 $(BENCH_STAMP): $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,otel,dev,bench]'

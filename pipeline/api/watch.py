@@ -26,6 +26,9 @@ RETRY_SECONDS = 0.25
 PACKET_BYTES = 188
 """ISO 13818-1, 2.4.3.2."""
 
+FIRST_SECONDS = 0.5
+"""So long it is seen whether the channel may be read before the answer begins."""
+
 CONTENT_TYPE = "video/mp2t"
 
 ENDS = {"input": ("ingress", "reads"), "output": ("egress", "writes")}
@@ -48,12 +51,24 @@ class Watch:
         if end not in ENDS:
             raise ApiError(404, f"there is no {end[:40]!r} to watch", allowed=", ".join(ENDS), code="unknown")
         channel = await self._channel(end)
-        async with self._open.place():
-            response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"})
-            await response.prepare(request)
-            async with TrickleSubscriber(channel.url, token=channel.token, judge=channel.judge) as subscriber:
-                while (segment := await _next(subscriber, request)) is not None:
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"})
+        reader = TrickleSubscriber(channel.url, token=channel.token, judge=channel.judge)
+        async with self._open.place(), reader as subscriber:
+            first = asyncio.create_task(_next(subscriber, request))
+            try:
+                await asyncio.wait((first,), timeout=FIRST_SECONDS)
+                if first.done():
+                    _check(first)
+                await response.prepare(request)
+                segment = await first
+                while segment is not None:
                     await _copy(segment, request, response)
+                    segment = await _next(subscriber, request)
+            except AccessDenied as denied:
+                log.warning("api.watch_denied", reason=redacted(str(denied)))
+            finally:
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
         return response
 
     async def _channel(self, end: str) -> ChannelAddress:
@@ -78,14 +93,21 @@ def channel_at(end: str, plan: Plan) -> str:
     raise not_now(f"no stream runs, so there is no {end}", "loading")
 
 
+def _check(first: asyncio.Task[SegmentReader | None]) -> None:
+    """Raises ApiError when the channel may not be read: told while there is still a status to tell it with."""
+    if isinstance(denied := first.exception(), AccessDenied):
+        raise ApiError(
+            403, redacted(str(denied)), allowed="a channel of the embedded relay, or one that needs no token"
+        ) from denied
+
+
 async def _next(subscriber: TrickleSubscriber, request: web.Request) -> SegmentReader | None:
-    """None at the end of the stream, and when it may not be read. Raises ReaderGone."""
+    """None at the end of the stream. Raises ReaderGone and AccessDenied."""
     while True:
         try:
             return await while_read(request, subscriber.next())
-        except AccessDenied as denied:
-            log.warning("api.watch_denied", reason=redacted(str(denied)))
-            return None
+        except AccessDenied:
+            raise
         except TrickleError:
             await asyncio.sleep(RETRY_SECONDS)
 

@@ -32,7 +32,7 @@ function start() {
     waterfall.measured(latency);
     charts.measured(latency);
   });
-  globalThis.livepipe = { service, video }; // For a look from the browser's console.
+  globalThis.livepipe = { service, video, charts }; // For a look from the browser's console.
   const parameters = new Parameters(byId("parameters"), service);
   const streams = new Streams(byId("streams"), service);
   const publish = new Publish(byId("publish"), service);

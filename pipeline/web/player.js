@@ -4,11 +4,12 @@ import { tappedLoader } from "./tapped_loader.js";
 import { TsTap } from "./ts_tap.js";
 
 const RETRY_MS = 1000;
+const MAX_RETRY_MS = 10000;
 const WATCH_MS = 500;
 const STALLED_MS = 3000; // Without a new picture, though bytes come: begin again.
 const TARGET_S = 0.25; // Behind the newest picture, when it is played faster to catch up.
 const BEHIND_S = 0.5;
-const LOST_S = 2.5; // So far behind, or in a gap, that only a jump helps.
+const LOST_S = 1.2; // So far behind, or in a gap, that only a jump helps.
 const FASTER = 1.15;
 
 export class Player {
@@ -21,6 +22,7 @@ export class Player {
     this.tap = new TsTap();
     this.engine = null;
     this.wanted = false;
+    this.wait = RETRY_MS; // before the next try; twice as long after each that shows no picture
     this.seen = { time: -1, at: 0 };
     setInterval(() => this.watch(), WATCH_MS);
     // A page that is not looked at decodes nothing; it comes back at the live edge.
@@ -86,7 +88,8 @@ export class Player {
   retry(why) {
     this.close();
     this.said(why);
-    setTimeout(() => this.keepUp(), RETRY_MS);
+    setTimeout(() => this.keepUp(), this.wait);
+    this.wait = Math.min(MAX_RETRY_MS, this.wait * 2);
   }
 
   /** Where the picture stands still although there are newer ones. */
@@ -97,7 +100,10 @@ export class Player {
     }
     const { buffered, currentTime } = this.video;
     const now = performance.now();
-    if (currentTime !== this.seen.time) this.seen = { time: currentTime, at: now };
+    if (currentTime !== this.seen.time) {
+      this.seen = { time: currentTime, at: now };
+      if (currentTime > 0) this.wait = RETRY_MS;
+    }
     if (!buffered.length) return;
     const edge = buffered.end(buffered.length - 1);
     if (edge - currentTime > LOST_S) this.video.currentTime = edge - TARGET_S;

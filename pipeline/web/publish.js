@@ -39,7 +39,7 @@ export class Publish {
       event.preventDefault();
       this.useFile(event.dataTransfer.files[0]);
     });
-    const fields = h("div", { class: "fields" }, this.channel.element, this.sound.element);
+    const fields = h("div", { class: "form-grid" }, this.channel.element, this.sound.element);
     const buttons = h("div", { class: "controls" }, this.camera, this.stop);
     this.form = h("div", { role: "group", "aria-label": "Publish" }, fields, buttons, this.preview, drop);
     root.append(this.hint, this.form, this.said);

@@ -3,6 +3,8 @@
 import { h, setClass, setText } from "./dom.js";
 import { bytes, duration, ms, percent, rate } from "./format.js";
 
+const ORDER = ["pid", "restarts", "in / out", "p50 / p95", "CPU", "memory", "spares", "skipped", "capped"];
+
 const CLASSES = { READY: "ok", IDLE: "", FINISHED: "", STARTING: "warn", BACKOFF: "warn", FAILED: "bad" };
 
 export class StageView {
@@ -57,8 +59,10 @@ export class StageView {
 
   figure(name, value) {
     if (!this.figures.has(name)) {
+      const next = ORDER.slice(ORDER.indexOf(name)).find((each) => this.figures.has(each));
+      const before = next ? this.figures.get(next).previousElementSibling : null;
       this.figures.set(name, h("dd", { "data-figure": name }));
-      this.list.append(h("dt", {}, name), this.figures.get(name));
+      for (const element of [h("dt", {}, name), this.figures.get(name)]) this.list.insertBefore(element, before);
     }
     setText(this.figures.get(name), value);
   }

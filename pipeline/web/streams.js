@@ -23,8 +23,8 @@ export class Streams {
     this.drop = new WorkflowDrop("start");
     this.start = h("button", { class: "primary" }, "Start the stream");
     this.said = h("p", { role: "status" });
-    this.form = h("form", { novalidate: true, hidden: true, class: "fields", "aria-label": "Start a stream" });
-    this.form.append(...this.fields.map((field) => field.element), this.drop.element, this.start, this.said);
+    this.form = h("form", { novalidate: true, hidden: true, class: "form-grid", "aria-label": "Start a stream" });
+    this.form.append(...this.fields.map((field) => field.element), this.drop.element, h("div", { class: "controls" }, this.start, this.said));
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.api import watch
 from pipeline.trickle import TricklePublisher
-from pipeline.trickle.server import RunningServer
+from pipeline.trickle.server import RunningServer, serve
 from tests.api.conftest import PATIENCE_S, RELAY_TOKEN, Service, StartService
 
 PACKET = b"\x47" + bytes(187)
@@ -107,6 +107,16 @@ async def test_a_url_that_may_not_be_opened_is_not_opened_here(
     service.launcher.on_request = False
     service.launcher.channels = {"egress": "http://127.0.0.1:9/secret"}
     assert (await service.get("/watch/output.ts"))[0] == 403
+
+
+async def test_a_channel_that_may_not_be_read_is_told(start_service: StartService) -> None:
+    server = await serve("127.0.0.1", 0, publish_tokens=("another-secret",), subscribe_tokens=("another-secret",))
+    service = await start_service()
+    service.launcher.on_request = False
+    service.launcher.channels = {"egress": f"http://127.0.0.1:{server.port}/output"}
+    status, answer = await service.get("/watch/output.ts")
+    assert (status, "401" in answer["error"]) == (403, True), answer
+    await server.close()
 
 
 async def test_a_watcher_that_goes_gives_its_place_up(

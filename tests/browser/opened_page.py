@@ -1,9 +1,12 @@
 """The web page, open in a browser, for as long as a `with` block runs; what goes wrong in it unseen fails the test."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 PATIENCE_MS = 30_000
+CARD_PX = 24
+"""Around what is in a card."""
 
 READ_INDEX = "async (id) => (await import('/web/block_code.js')).readIndex(document.getElementById(id))"
 
@@ -38,9 +41,10 @@ class OpenedPage:
         """Errors and warnings on the browser's console, but for those that are expected."""
         return [line for line in self._said if not any(part in line for part in self.expected)]
 
-    def until(self, script: str, argument: Any = None) -> Any:
+    def until(self, script: str, argument: Any = None, patience_ms: float = PATIENCE_MS) -> Any:
         """Wait until the script, a JavaScript function, gives something true, and give that."""
-        return self.tab.wait_for_function(script, arg=argument, polling=100).json_value()
+        found = self.tab.wait_for_function(script, arg=argument, polling=100, timeout=patience_ms)
+        return found.json_value()
 
     def text(self, selector: str) -> str:
         return str(self.tab.locator(selector).inner_text())
@@ -65,12 +69,20 @@ class OpenedPage:
         """Until so much of it was played."""
         script = "([id, until]) => document.getElementById(id).currentTime > until"
         begun = self.tab.evaluate("(id) => document.getElementById(id).currentTime", f"{end}-video")
-        self.until(script, [f"{end}-video", begun + seconds])
+        self.until(script, [f"{end}-video", begun + seconds], PATIENCE_MS + seconds * 1000)
 
     def read_index(self, end: str) -> int | None:
         """The number that is burnt into the picture on the screen."""
         found: int | None = self.tab.evaluate(READ_INDEX, f"{end}-video")
         return found
+
+    def picture(self, file: Path, first: str, last: str) -> bytes:
+        """The page from the top of one element's card to the end of another's, kept in `file`."""
+        self.tab.evaluate("() => scrollTo(0, 0)")
+        boxes = [self.tab.locator(selector).bounding_box() for selector in (first, last)]
+        top, end = max(0, boxes[0]["y"] - CARD_PX), boxes[1]["y"] + boxes[1]["height"] + CARD_PX
+        clip = {"x": 0, "y": top, "width": self.tab.viewport_size["width"], "height": end - top}
+        return bytes(self.tab.screenshot(path=file, full_page=True, clip=clip))
 
     def _hear(self, message: Any) -> None:
         if message.type in ("error", "warning"):
