@@ -1,8 +1,11 @@
 """A few processors worth looking at, plain torch, quick on a CPU. All take and give float32 (1, height, width, 3) RGB
 in [0, 1] and run on the device of their input."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 
 _REC_601 = (0.299, 0.587, 0.114)
 """Luma weights of R, G, B (ITU-R BT.601-7, 2.5.1)."""
@@ -13,7 +16,11 @@ def invert(image: torch.Tensor) -> torch.Tensor:
     return 1.0 - image
 
 
-def edges(image: torch.Tensor, strength: float = 2.0, mix: float = 0.5) -> torch.Tensor:
+def edges(
+    image: torch.Tensor,
+    strength: Annotated[float, Meta(ge=0, le=100)] = 2.0,
+    mix: Annotated[float, Meta(ge=0, le=1)] = 0.5,
+) -> torch.Tensor:
     """Glowing outlines: the Sobel gradient of the luma, times `strength`, as light over the picture dimmed to
     1 - `mix`."""
     luma = _luma(image)
@@ -25,7 +32,7 @@ def edges(image: torch.Tensor, strength: float = 2.0, mix: float = 0.5) -> torch
     return torch.lerp(image * (1 - mix), torch.ones_like(image), light)
 
 
-def blur(image: torch.Tensor, radius: int = 4) -> torch.Tensor:
+def blur(image: torch.Tensor, radius: Annotated[int, Meta(ge=0, le=256)] = 4) -> torch.Tensor:
     """A box blur of (2 * `radius` + 1) pixels a side."""
     planes = image.permute(0, 3, 1, 2)
     side = 2 * radius + 1
@@ -34,9 +41,9 @@ def blur(image: torch.Tensor, radius: int = 4) -> torch.Tensor:
     return planes.permute(0, 2, 3, 1)
 
 
-def posterize(image: torch.Tensor, levels: int = 4) -> torch.Tensor:
-    """`levels` values a channel, 2 or more."""
-    steps = max(2, levels) - 1
+def posterize(image: torch.Tensor, levels: Annotated[int, Meta(ge=2, le=256)] = 4) -> torch.Tensor:
+    """`levels` values a channel."""
+    steps = levels - 1
     return (image * steps).round_().div_(steps)
 
 

@@ -69,6 +69,7 @@ export class Player {
     };
     const engine = mpegts.createPlayer(source, config);
     this.engine = engine;
+    this.begun = false;
     this.seen = { time: -1, at: performance.now() };
     // Not at once: the engine is still at work with what it tells of, and may not be taken away under it.
     const again = (why) => setTimeout(() => this.engine === engine && this.retry(why));
@@ -106,8 +107,11 @@ export class Player {
     }
     if (!buffered.length) return;
     const edge = buffered.end(buffered.length - 1);
-    if (edge - currentTime > LOST_S) this.video.currentTime = edge - TARGET_S;
-    else if (now - this.seen.at > STALLED_MS && edge - currentTime > BEHIND_S) this.retry("the picture stood still");
+    const late = edge - currentTime;
+    const lost = late > (this.begun ? LOST_S : BEHIND_S); // It begins with a segment that is as old as its key picture.
+    this.begun ||= currentTime > 0;
+    if (lost) this.video.currentTime = edge - TARGET_S;
+    else if (now - this.seen.at > STALLED_MS && late > BEHIND_S) this.retry("the picture stood still");
     else this.said(now - this.seen.at > STALLED_MS ? "no new picture comes" : "");
   }
 }

@@ -99,6 +99,7 @@ def test_what_the_processor_refuses_is_told_at_its_field(page: OpenedPage) -> No
     strength.fill("much")
     strength.press("Enter")
     page.wait_for_text("[data-field='strength'] .problem", "strength: Expected `float`, got `str`")
+    assert page.text("[data-field='strength'] .hint") == "0 to 100"
     assert strength.get_attribute("aria-invalid") == "true"
     assert page.text("[data-field='mix'] .problem") == ""
     page.wait_for_text("#parameters [role=status]", "^Refused")

@@ -308,3 +308,10 @@ def test_what_is_no_sound_is_said(odd: str) -> None:
         loaded(f"{odd}:Ear").hear(sound(3))
     with pytest.raises(ProcessorError, match=r"takes no sound: needed is a class with a method audio\(samples\)"):
         loaded(f"{odd}:Gain").hear(sound(3))
+
+
+def test_a_range_that_the_signature_names_is_kept_to():
+    processor = loaded(f"{OPS}:edges", {"mix": 0.5})
+    with pytest.raises(ProcessorError, match=r"mix: Expected `float` <= 1.0"):
+        processor.update({"mix": 2.0})
+    assert processor.parameters()[1].max == 1
