@@ -26,7 +26,7 @@ RETRY_SECONDS = 0.25
 PACKET_BYTES = 188
 """ISO 13818-1, 2.4.3.2."""
 
-FIRST_SECONDS = 0.5
+FIRST_SECONDS = 0.2
 """So long it is seen whether the channel may be read before the answer begins."""
 
 CONTENT_TYPE = "video/mp2t"
