@@ -1,8 +1,10 @@
-"""What a page that stays open is told: the status twice a second, how busy the machine is, and every supervision event,
-after those that came before. Server-sent events (HTML, 9.2), one look at the launcher for all readers."""
+"""What a page that stays open is told: the status twice a second, the way of the newest traced frames, how busy the
+machine is, and every supervision event, after those that came before. Server-sent events (HTML, 9.2), one look at the
+launcher for all readers."""
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ from pipeline.api.hardware import HardwareStats
 from pipeline.api.health import Health, health_of
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.open_answers import OpenAnswers, abort, write
+from pipeline.api.problems import ApiError
 from pipeline.api.redact import redacted, redacted_status
 from pipeline.control import LauncherSilent
 from pipeline.messages import Status, SupervisionEvent
@@ -20,6 +23,10 @@ from pipeline.messages import Status, SupervisionEvent
 LOOK_SECONDS = 0.5
 HARDWARE_LOOKS = 4
 """The machine is looked at every so many times."""
+
+TRACE_LOOKS = 2
+SHOWN_TRACES = 8
+"""Of the traced frames, the newest so many are told; how long each hop takes is of all."""
 
 MAX_READERS = 32
 MAX_WAITING_BYTES = 1 << 20
@@ -115,6 +122,8 @@ class LiveUpdates:
                 self._somebody.clear()
                 await self._somebody.wait()
             self._tell(_message("look", await self._look()))
+            if looks % TRACE_LOOKS == 0:
+                await self._tell_traces()
             if looks % HARDWARE_LOOKS == 0:
                 stats: HardwareStats = await asyncio.to_thread(self._hardware)
                 self._tell(_message("hardware", stats))
@@ -127,6 +136,11 @@ class LiveUpdates:
         except LauncherSilent as silent:
             return Look(Health("ERROR", [str(silent)]))
         return Look(health_of(status), redacted_status(status))
+
+    async def _tell_traces(self) -> None:
+        with suppress(LauncherSilent, ApiError):  # The look before has told of it.
+            traces = await self._line.traces()
+            self._tell(_message("traces", msgspec.structs.replace(traces, traces=traces.traces[:SHOWN_TRACES])))
 
     def _tell(self, message: bytes) -> None:
         for reader in list(self._readers):

@@ -40,7 +40,7 @@ export class Chart {
   }
 
   add(name) {
-    const colour = `series-${(this.lines.size % 6) + 1}`;
+    const colour = `series-${(this.lines.size % 7) + 1}`;
     const line = svg("path", { class: `line ${colour}` });
     const value = h("b");
     this.plot.append(line);

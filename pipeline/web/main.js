@@ -2,6 +2,7 @@
 
 import { Charts } from "./charts.js";
 import { EventLog } from "./event_log.js";
+import { FrameTraces } from "./frame_traces.js";
 import { HealthBar } from "./health.js";
 import { Parameters } from "./parameters.js";
 import { Publish } from "./publish.js";
@@ -27,6 +28,7 @@ function start() {
   const events = new EventLog(byId("events"));
   const topology = new Topology(byId("topology"), (stage) => restart(service, events, stage));
   const waterfall = new Waterfall(byId("waterfall"));
+  const frames = new FrameTraces(byId("frames"));
   const charts = new Charts(byId("charts"));
   const video = new VideoView(byId("video"), service, (latency) => {
     waterfall.measured(latency);
@@ -61,6 +63,10 @@ function start() {
     },
     look(look) {
       for (const part of parts) part.show(look);
+    },
+    traces(traces) {
+      waterfall.traces(traces);
+      frames.show(traces);
     },
     hardware(stats) {
       topology.hardware(stats);

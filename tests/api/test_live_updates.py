@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pipeline.api import live_updates, open_answers
+from pipeline.messages import FrameTrace, HopTimes, Traces
 from tests.api.conftest import PATIENCE_S, Service, StartService
 
 
@@ -56,6 +57,15 @@ async def test_a_page_sees_the_status_again_and_again(service: Service) -> None:
             pass
         assert look["health"]["reasons"] == ["decode: died"]
         assert [stage["stage"] for stage in look["status"]["stages"]] == ["ingress", "decode", "inference", "egress"]
+
+
+async def test_a_page_is_told_the_way_of_the_newest_frames(service: Service) -> None:
+    traces = [FrameTrace("main", 0, seq, 0, "delivered", 1.0, 2.0, []) for seq in range(100, 0, -1)]
+    service.launcher.traces = Traces(30, traces, [HopTimes("decode", 100, 1.0, 2.0)])
+    async with page_of(service) as page:
+        told = await page.next("traces")
+    assert [trace["seq"] for trace in told["traces"]] == list(range(100, 92, -1))
+    assert told["hops"][0]["p95_ms"] == 2.0
 
 
 async def test_a_launcher_that_is_silent_is_told_of(service: Service) -> None:

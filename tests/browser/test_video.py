@@ -60,7 +60,7 @@ def test_the_latency_that_is_shown_is_that_between_the_numbers(page: OpenedPage)
     seen = look(page)
     behind = [(index_of(each["arrived"]) - each["index"]) * FRAME_MS for each in seen]
     measured = [each["latency"] for each in seen]
-    assert median(abs(m - b) for m, b in zip(measured, behind, strict=True)) < 2 * FRAME_MS, (measured, behind)
+    assert median(abs(m - b) for m, b in zip(measured, behind, strict=True)) < 100, (measured, behind)
     assert 0 < median(behind) < 3000
     shown = [float(found[1]) for each in seen if (found := re.search(r"p50 ([\d.]+) ms", each["said"]))]
     assert len(shown) == len(seen), "it can be told all the time"
@@ -82,13 +82,20 @@ def test_a_video_that_was_stopped_plays_on_at_the_live_edge(page: OpenedPage) ->
     assert after > before
 
 
-def test_the_hops_add_up_to_what_is_shown_of_the_whole(page: OpenedPage) -> None:
+def test_the_hops_of_traced_frames_are_shown_up_to_the_screen(page: OpenedPage) -> None:
     page.wait_for_text("#glass-latency", r"p50 [\d.]+ ms")
-    page.wait_for_text("#waterfall", "player's buffer")
-    hops = page.tab.locator(".hop-row").evaluate_all("rows => rows.map((row) => row.dataset.hop)")
-    assert hops == ["decode", "inference", "egress", "waiting in links", "relay, network", "player's buffer"]
-    for name in hops[:3]:
-        assert re.search(r"\d", page.text(f"[data-hop='{name}'] .value"))
+    page.wait_for_text("#waterfall [data-hop='player'] .value", r"[\d.]+ ms / [\d.]+ ms")
+    page.wait_for_text("#waterfall [data-hop='inference'] .value", r"[\d.]+ ms / [\d.]+ ms")
+    hops = page.tab.locator("#waterfall .hop-row").evaluate_all("rows => rows.map((row) => row.dataset.hop)")
+    waits = ["waits for decode", "decode", "waits for inference", "inference", "waits for egress", "encode", "send"]
+    assert hops == [*waits, "relay, network", "player"]
+    page.wait_for_text("#frames", r"one in \d+.*frame \d+.* ms")
+    pieces = page.tab.locator("#frames li:first-child rect").evaluate_all(
+        "all => all.map((each) => [Number(each.getAttribute('x')), Number(each.getAttribute('width'))])"
+    )
+    assert pieces
+    assert all(before[0] <= after[0] for before, after in pairwise(pieces))
+    assert all(0 <= x <= 100 and x + width <= 100.1 for x, width in pieces)
 
 
 def look(page: OpenedPage) -> list[dict[str, Any]]:
