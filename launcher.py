@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import re
+import shlex
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from pipeline import __version__
+from pipeline.bench.options import add_options
 from pipeline.control import ControlLine, LauncherSilent
 from pipeline.display import Terminal, frame_text, slot_view, stage_table, top_view
 from pipeline.file_run import FileRun, unfinished
@@ -157,9 +159,12 @@ def _parser() -> argparse.ArgumentParser:
     log_level.add_argument("stage", metavar="STAGE", help="one of its stages; relay, api, launcher")
     log_level.add_argument("level", metavar="LEVEL", type=str.upper, choices=LEVELS, help=", ".join(LEVELS))
     log_level.set_defaults(command=_log_level)
+    bench = commands.add_parser("bench", help="measure what a topology holds: frame rate, streams, latency, recovery")
+    add_options(bench)
+    bench.set_defaults(command=_bench)
     for command in (top, inspect, trace, record, restart, update, log_level, health):
         command.add_argument("name", metavar="NAME", nargs="?", help="the topology's `name:`; not needed if one runs")
-    for command in (run, check, graph):
+    for command in (run, check, graph, bench):
         command.add_argument(
             "file", type=Path, metavar="FILE", help=f"topology: a file, or one of {', '.join(shipped_names())}"
         )
@@ -384,6 +389,12 @@ def _update(options: argparse.Namespace) -> int:
         answer = launcher.update(options.stage, params, renew=options.renew)
     print(answer.text, file=sys.stdout if answer.ok else sys.stderr)
     return EXIT_OK if answer.ok else EXIT_USAGE
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from pipeline.bench.command import bench  # With all that it takes to play, watch and count.
+
+    return bench(options, lambda: _load(options), shlex.join([COMMAND, *sys.argv[1:]]))
 
 
 def _params(text: str) -> dict[str, Any]:
