@@ -10,6 +10,7 @@ watches that. Contestants (a process, or several):
 - one process: the floor, `benchmarks.floor`: livepipe's own parts in one loop.
 - livepipe: the launcher and its four stages, as configs/demo.yaml has them.
 - pytrickle: its StreamProcessor, under an interpreter of its own (`make` installs it).
+- ai-runner queues: ai-runner's two processes with torch queues between them, rebuilt around pytrickle's media code.
 
 All hand pictures on as they are, by way of float32 in [0, 1], encode with the same x264 settings (those that pytrickle
 has fixed), and take the same bytes from the same relay. Sound goes past the processor; pytrickle encodes it anew, so
@@ -32,7 +33,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.end_to_end_peers.cases import CASES
-from benchmarks.end_to_end_peers.contestants import CONTESTANTS, Failed
+from benchmarks.end_to_end_peers.contestants import CONTESTANTS, NEEDS_PYTRICKLE, Failed
 from benchmarks.end_to_end_peers.heat import Figure, Nonsense, over_rounds, run
 from benchmarks.end_to_end_peers.report import Figures, goals, markdown
 from benchmarks.machine import describe
@@ -50,9 +51,7 @@ Failures = dict[tuple[str, str], str]
 def main() -> None:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    names = [name for name in options.contestants if name != PYTRICKLE or CLIENTS[PYTRICKLE].installed]
-    if len(names) < len(options.contestants):
-        print(f"{PYTRICKLE}: not installed, left out; `make bench` installs it", file=sys.stderr)
+    names = those_installed(options.contestants)
     load = os.getloadavg()[0]  # Before the run, which makes a load of its own.
     try:
         figures, failures = measure(
@@ -67,6 +66,14 @@ def main() -> None:
         options.json.write_bytes(_as_json(machine, figures, failures))
     if failures:
         sys.exit(1)
+
+
+def those_installed(names: list[str]) -> list[str]:
+    """The contestants that can take part; says which cannot."""
+    there = [name for name in names if name not in NEEDS_PYTRICKLE or CLIENTS[PYTRICKLE].installed]
+    if left_out := [name for name in names if name not in there]:
+        print(f"{', '.join(left_out)}: pytrickle is not installed, left out; `make bench` installs it", file=sys.stderr)
+    return there
 
 
 def measure(

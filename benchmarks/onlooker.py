@@ -12,6 +12,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
+from pipeline.bench.words import UNREADABLE
 from pipeline.media.access_unit import AccessUnit
 from pipeline.media.blockcode import read_index
 from pipeline.media.decoder import VideoDecoder
@@ -20,7 +21,6 @@ from pipeline.trickle.errors import ChannelGone
 from pipeline.trickle.subscriber import TrickleSubscriber
 
 RETRY_SECONDS = 0.05
-UNREADABLE = -1
 
 
 class Sighting(msgspec.Struct, frozen=True, gc=False):

@@ -20,13 +20,13 @@ import yaml
 from benchmarks.end_to_end_peers.cases import CRF, GOP_SECONDS, PRESET, THREADS, Case
 from benchmarks.floor import READY
 from benchmarks.trickle_peers.catalogue import CLIENTS, PYTRICKLE, ROOT
-from benchmarks.trickle_peers.processes import Process
+from pipeline.bench.helper_process import HelperProcess
 from pipeline.control import ControlLine
 from pipeline.messages import Status
 from pipeline.parent_death import die_with
 from pipeline.run_dir import NotRunning, control_endpoint
 
-CONTROL, OURS, FLOOR = "control", "livepipe", "one process"
+CONTROL, OURS, FLOOR, QUEUES = "control", "livepipe", "one process", "ai-runner queues"
 
 START_S = 90.0
 STOP_S = 30.0
@@ -89,7 +89,7 @@ class OneProcess:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._process = stack.enter_context(Process(sys.executable, "benchmarks.floor", *self._arguments))
+            self._process = stack.enter_context(HelperProcess(sys.executable, "benchmarks.floor", *self._arguments))
             assert self._process.answer() == READY
             self._stack = stack.pop_all()
         self.pid = self._process.pid
@@ -195,7 +195,7 @@ class Pytrickle:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._process = stack.enter_context(
-                Process(CLIENTS[PYTRICKLE].python, "benchmarks.end_to_end_peers.pytrickle_app", str(self._port))
+                HelperProcess(CLIENTS[PYTRICKLE].python, "benchmarks.end_to_end_peers.pytrickle_app", str(self._port))
             )
             self.versions: dict[str, str] = self._process.answer()
             _wait_until(self._is_idle, self.check, "pytrickle")
@@ -232,11 +232,44 @@ class Pytrickle:
             connection.close()
 
 
+class AiRunnerQueues:
+    """Two processes with torch queues between them, as ai-runner has them."""
+
+    pid: int | None = None
+
+    def __init__(self, case: Case, source: str, target: str, folder: Path) -> None:
+        self.output = target
+        self._arguments = (source, target, str(case.out_width), str(case.out_height), str(case.fps))
+
+    def __enter__(self) -> Self:
+        module = "benchmarks.end_to_end_peers.ai_runner_queues"
+        with ExitStack() as stack:
+            self._process = stack.enter_context(HelperProcess(CLIENTS[PYTRICKLE].python, module, *self._arguments))
+            self._process.answer()
+            self._stack = stack.pop_all()
+        self.pid = self._process.pid
+        return self
+
+    def check(self) -> None:
+        if not self._process.is_alive:
+            raise Failed("the process ended; what it said is above")
+
+    def stop(self) -> dict[str, int]:
+        return {}
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+NEEDS_PYTRICKLE = (PYTRICKLE, QUEUES)
+"""Those that run in its interpreter."""
+
 CONTESTANTS: dict[str, Callable[[Case, str, str, Path], Contestant]] = {
     CONTROL: Nobody,
     FLOOR: OneProcess,
     OURS: Livepipe,
     PYTRICKLE: Pytrickle,
+    QUEUES: AiRunnerQueues,
 }
 
 

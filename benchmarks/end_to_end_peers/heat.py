@@ -19,7 +19,8 @@ from benchmarks.end_to_end_peers.source import READY
 from benchmarks.end_to_end_peers.usage import Meter, Sample
 from benchmarks.end_to_end_peers.viewer import WATCHING
 from benchmarks.onlooker import UNREADABLE
-from benchmarks.trickle_peers.processes import Process, RelayProcess
+from benchmarks.trickle_peers.processes import RelayProcess
+from pipeline.bench.helper_process import HelperProcess
 
 SAMPLE_S = 0.5
 SETTLE_S = 3.0
@@ -79,10 +80,14 @@ def run(
     in_url, out_url = relay.new_channel(), relay.new_channel()
     with ExitStack() as stack:
         stack.callback(_remove, relay, in_url, out_url)
-        player = stack.enter_context(Process(sys.executable, "benchmarks.end_to_end_peers.source", str(source), in_url))
+        player = stack.enter_context(
+            HelperProcess(sys.executable, "benchmarks.end_to_end_peers.source", str(source), in_url)
+        )
         assert player.answer() == READY
         contestant = stack.enter_context(CONTESTANTS[name](case, in_url, out_url, folder))
-        viewer = stack.enter_context(Process(sys.executable, "benchmarks.end_to_end_peers.viewer", contestant.output))
+        viewer = stack.enter_context(
+            HelperProcess(sys.executable, "benchmarks.end_to_end_peers.viewer", contestant.output)
+        )
         assert viewer.answer() == WATCHING
         meter = Meter(contestant.pid, {"relay": relay.pid, "source": player.pid, "viewer": viewer.pid})
         player.send("play")
@@ -101,13 +106,17 @@ def run(
     return figure(case, played, watched, meter.samples, warm_up, dropped)
 
 
+def _helper(module: str, *arguments: str) -> HelperProcess:
+    return HelperProcess(sys.executable, f"benchmarks.end_to_end_peers.{module}", *arguments)
+
+
 def _remove(relay: RelayProcess, *urls: str) -> None:
     for url in urls:
         with suppress(RuntimeError):  # Its writer may have removed it already.
             relay.remove_channel(url)
 
 
-def _sample_until_played(meter: Meter, player: Process, contestant: Contestant, seconds: float) -> None:
+def _sample_until_played(meter: Meter, player: HelperProcess, contestant: Contestant, seconds: float) -> None:
     deadline = time.monotonic() + seconds + PATIENCE_S
     while time.monotonic() < deadline:
         contestant.check()

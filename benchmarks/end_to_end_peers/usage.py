@@ -5,6 +5,8 @@ import time
 import msgspec
 import psutil
 
+from pipeline.bench.machine import machine_cpu_s
+
 
 class Sample(msgspec.Struct, frozen=True):
     """At CLOCK_MONOTONIC seconds: CPU seconds so far and resident megabytes of each of the contestant's processes; CPU
@@ -36,7 +38,7 @@ class Meter:
                 cpu_s={name: _cpu_s(process) for name, process in self._contestant.items()},
                 rss_mb={name: process.memory_info().rss / 1e6 for name, process in self._contestant.items()},
                 harness_s={name: _cpu_s(process) for name, process in self._harness.items()},
-                machine_s=_machine_s(),
+                machine_s=machine_cpu_s(),
             )
         )
 
@@ -53,9 +55,3 @@ def _name(process: psutil.Process) -> str:
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _machine_s() -> float:
-    """Busy CPU seconds of all, and what the host took away."""
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)

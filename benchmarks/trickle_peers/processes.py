@@ -2,24 +2,18 @@
 
 import http.client
 import itertools
-import multiprocessing
-import os
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
-from benchmarks.trickle_peers.catalogue import ROOT, Entry
+from benchmarks.trickle_peers.catalogue import Entry
 from benchmarks.trickle_peers.end import COMPLETE, OPENED
 from benchmarks.trickle_peers.job import Job, Received, Sent, Usage
-from pipeline.parent_death import die_with
-
-ANSWER_S = 60.0
+from pipeline.bench.helper_process import ANSWER_S, HelperProcess
 
 OPENING_S = 0.3
 """From the readers' being about to ask to the publisher's start, so that every GET is at the relay by then."""
@@ -36,56 +30,7 @@ class Carried(msgspec.Struct, frozen=True):
     relay: Usage
 
 
-class Process:
-    """A module run by an interpreter, that does not outlive this process. Ctrl-C reaches this process alone, which then
-    ends it. Raises RuntimeError when it dies or does not answer."""
-
-    def __init__(self, python: str, module: str, *arguments: str) -> None:
-        self._name = " ".join([module, *arguments])
-        self._pipe, theirs = multiprocessing.Pipe()
-        command = [python, "-m", module, *arguments, str(theirs.fileno())]
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-            preexec_fn=partial(die_with, os.getpid(), "benchmark"),
-        )
-        theirs.close()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """What it knew it has said; an interpreter with torch in it takes seconds to leave by itself."""
-        self._pipe.close()
-        self._process.kill()
-        self._process.wait()
-
-    def send(self, message: Any) -> None:
-        self._pipe.send(message)
-
-    def answers_within(self, seconds: float) -> bool:
-        return self._pipe.poll(seconds)
-
-    def answer(self) -> Any:
-        try:
-            if self._pipe.poll(ANSWER_S):
-                return self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            pass
-        raise RuntimeError(f"{self._name} did not answer")
-
-
-class RelayProcess(Process):
+class RelayProcess(HelperProcess):
     """Our relay, on a free port of 127.0.0.1."""
 
     def __init__(self) -> None:
@@ -122,10 +67,10 @@ class Ends:
     def __init__(self, entry: Entry) -> None:
         with ExitStack() as stack:
             self._publisher = stack.enter_context(
-                Process(entry.python, "benchmarks.trickle_peers.end", "publisher", entry.module)
+                HelperProcess(entry.python, "benchmarks.trickle_peers.end", "publisher", entry.module)
             )
             self._reader = stack.enter_context(
-                Process(entry.python, "benchmarks.trickle_peers.end", "reader", entry.module)
+                HelperProcess(entry.python, "benchmarks.trickle_peers.end", "reader", entry.module)
             )
             self.versions: dict[str, str] = self._publisher.answer()
             self._reader.answer()

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import subprocess
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 from pipeline.import_path import ROOT
@@ -18,18 +17,17 @@ class HelperDied(RuntimeError):
 
 
 class HelperProcess:
-    """A context manager around `python -m MODULE ARGUMENTS... FD`, where FD is its end of the pipe. It does not outlive
+    """A context manager around `python -m MODULE ARGUMENTS... FD`, where FD is its end of the pipe; modules come from
+    this program and not from the current folder. It does not outlive
     this process. Ctrl-C reaches this process alone, which then ends it. Raises HelperDied when it dies or does not
     answer."""
 
-    def __init__(self, python: str, module: str, *arguments: str, folder: Path | None = None) -> None:
-        """It runs in `folder`, by default the current one; modules come from this program and not from there."""
+    def __init__(self, python: str, module: str, *arguments: str) -> None:
         self._name = " ".join([module, *arguments])
         self._pipe, theirs = multiprocessing.Pipe()
         folders = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
         self._process = subprocess.Popen(
             [python, "-P", "-m", module, *arguments, str(theirs.fileno())],
-            cwd=folder,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,

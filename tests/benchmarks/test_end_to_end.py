@@ -9,7 +9,7 @@ import pytest
 from benchmarks import end_to_end
 from benchmarks.end_to_end_peers import heat
 from benchmarks.end_to_end_peers.cases import CASES, SUSTAINED, Case
-from benchmarks.end_to_end_peers.contestants import CONTESTANTS, CONTROL, FLOOR, OURS
+from benchmarks.end_to_end_peers.contestants import CONTESTANTS, CONTROL, FLOOR, NEEDS_PYTRICKLE, OURS
 from benchmarks.end_to_end_peers.heat import Figure, Nonsense, figure, over_rounds
 from benchmarks.end_to_end_peers.report import goals, markdown
 from benchmarks.end_to_end_peers.said import Played, Watched
@@ -34,7 +34,7 @@ def relay() -> Iterator[RelayProcess]:
 def test_what_is_played_to_a_contestant_is_seen_and_counted(
     name: str, relay: RelayProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name in CLIENTS and not CLIENTS[name].installed:
+    if name in NEEDS_PYTRICKLE and not CLIENTS[PYTRICKLE].installed:
         pytest.skip(f"{name} is not installed")
     monkeypatch.setattr(heat, "SETTLE_S", 1.0)
     source = SMALL.write_source(tmp_path, SECONDS, with_sound=True)
