@@ -13,7 +13,7 @@ DOCS_VENV := .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 MERMAID := @mermaid-js/tiny@11.17.2
 
-.PHONY: demo demo-comfyui test test-browser screenshots lint bench chaos docs reference package setup clean
+.PHONY: demo demo-comfyui test test-browser screenshots lint bench bench-peers chaos docs reference package setup clean
 
 setup: $(STAMP)
 
@@ -91,6 +91,11 @@ bench: $(BENCH_STAMP) $(PEER_STAMP) $(COMFY_STAMP)
 	$(PY) -m benchmarks.inference
 	$(PY) -m benchmarks.changes
 	$(PY) -m benchmarks.end_to_end --json out/end_to_end.json
+
+# Writes the tables and plots of docs/benchmarks.md.
+bench-peers: $(STAMP) $(PEER_STAMP)
+	mkdir -p out
+	$(PY) -m benchmarks.peers --write --json out/peers.json
 
 chaos: $(STAMP)
 	$(PY) -m pytest -m chaos -s

@@ -80,14 +80,10 @@ def run(
     in_url, out_url = relay.new_channel(), relay.new_channel()
     with ExitStack() as stack:
         stack.callback(_remove, relay, in_url, out_url)
-        player = stack.enter_context(
-            HelperProcess(sys.executable, "benchmarks.end_to_end_peers.source", str(source), in_url)
-        )
+        player = stack.enter_context(_helper("source", str(source), in_url))
         assert player.answer() == READY
         contestant = stack.enter_context(CONTESTANTS[name](case, in_url, out_url, folder))
-        viewer = stack.enter_context(
-            HelperProcess(sys.executable, "benchmarks.end_to_end_peers.viewer", contestant.output)
-        )
+        viewer = stack.enter_context(_helper("viewer", contestant.output))
         assert viewer.answer() == WATCHING
         meter = Meter(contestant.pid, {"relay": relay.pid, "source": player.pid, "viewer": viewer.pid})
         player.send("play")

@@ -3,14 +3,12 @@ nothing from elsewhere and follows the reader's choice of light or dark."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from pathlib import Path
 
 from pipeline.bench import plots
 from pipeline.bench.compare import Comparison
 from pipeline.bench.report import LATENCY_EDGES_MS, Report, Step
 from pipeline.bench.summary import difference_cells, headline, in_words, stage_cells, step_titles, title_of
 
-STYLE = Path(__file__).with_name("report.css")
 STAGES = ("ingress", "decode", "inference", "egress", "relay", "launcher")
 SERIES = {stage: f"s{index}" for index, stage in enumerate(STAGES)}
 MAX_LOSS_SHOWN_MS = 2000.0
@@ -35,7 +33,7 @@ def html_report(report: Report, comparison: Comparison | None = None) -> str:
     parts += _origin(report)
     title = f"bench {report.settings.topology}"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    head += f"<style>\n{STYLE.read_text()}</style>"
+    head += f"<style>\n{plots.STYLE.read_text()}</style>"
     body = "\n".join(parts)
     return f"<!doctype html>\n<html lang=en>\n<head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n"
 

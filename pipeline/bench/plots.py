@@ -2,15 +2,23 @@
 light and a dark meaning: `s0` to `s5` are series, `good` and `bad` what they say."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
+from pathlib import Path
 
 import msgspec
 
 WIDTH, HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 44
-BAR_HEIGHT, BAR_GAP, BAR_LEFT = 22, 12, 110
+BAR_HEIGHT, BAR_GAP, BAR_LEFT, BAR_SAID = 22, 12, 110, 120
+"""`BAR_LEFT` is the room for the names of rows, `BAR_SAID` for what is said behind them."""
+
 TICKS = 5
+
+STYLE = Path(__file__).with_name("report.css")
+
+Scale = Callable[[float], float]
+"""From a value to a place in the drawing."""
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -66,33 +74,48 @@ def line_plot(
     return svg(WIDTH, HEIGHT, parts) + legend([(line.name, line.style) for line in lines])
 
 
-def bar_plot(bars: Sequence[Bar], title: str, names: Sequence[tuple[str, str]] = (), least: float = 0.0) -> str:
-    """Rows from above. `names` are the legend's; the axis goes up to `least` at least."""
+def bar_plot(
+    bars: Sequence[Bar],
+    title: str,
+    names: Sequence[tuple[str, str]] = (),
+    *,
+    least: float = 0.0,
+    log: bool = False,
+    labels: float = BAR_LEFT,
+) -> str:
+    """Rows from above. `names` are the legend's; the axis goes up to `least` at least, and is logarithmic with `log`.
+    `labels` is the room for the rows' names."""
     if not bars:
         return ""
-    widest = max([sum(value for value, _, _ in bar.parts) for bar in bars] + [v for bar in bars for v in bar.dots])
-    axis = ticks(0, max(widest, least) or 1.0)
-    scale = _scale(0, axis[-1], BAR_LEFT, WIDTH - 90)
+    ends = [sum(value for value, _, _ in bar.parts) for bar in bars] + [dot for bar in bars for dot in bar.dots]
+    axis = log_ticks(1, max(2, *ends)) if log else ticks(0, max(least, *ends) or 1.0)
+    scale = _scale(axis[0], axis[-1], labels, WIDTH - BAR_SAID, log=log)
     height = TOP + len(bars) * (BAR_HEIGHT + BAR_GAP) + BOTTOM
     parts = []
     for tick in axis:
         x = scale(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
-        parts.append(_text(x, height - BOTTOM + 16, number(tick), "middle"))
-    parts.append(_text((BAR_LEFT + WIDTH - 90) / 2, height - 8, title, "middle", "axis"))
+        if not log or math.log10(tick).is_integer():
+            parts.append(_text(x, height - BOTTOM + 16, number(tick), "middle"))
+    parts.append(_text((labels + WIDTH - BAR_SAID) / 2, height - 8, title, "middle", "axis"))
     for row, bar in enumerate(bars):
-        y = TOP + row * (BAR_HEIGHT + BAR_GAP) + BAR_GAP / 2
-        parts.append(_text(BAR_LEFT - 8, y + BAR_HEIGHT / 2 + 4, bar.label, "end", "label"))
-        done = 0.0
-        for value, style, text in bar.parts:
-            x, width = scale(done), max(0.5, scale(done + value) - scale(done))
-            shape = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{BAR_HEIGHT}" rx="2"'
-            parts.append(f'<rect class="fill {style}" {shape}>{_title(text)}</rect>')
-            done += value
-        middle = y + BAR_HEIGHT / 2
-        parts += [f'<circle class="mark" cx="{scale(dot):.1f}" cy="{middle:.1f}" r="3.5"/>' for dot in bar.dots]
-        parts.append(_text(scale(max([done, *bar.dots])) + 8, middle + 4, bar.said, "start", "value"))
+        parts += _bar(bar, TOP + row * (BAR_HEIGHT + BAR_GAP) + BAR_GAP / 2, labels, axis[0], scale)
     return svg(WIDTH, height, parts) + legend(names)
+
+
+def _bar(bar: Bar, y: float, labels: float, begin: float, scale: Scale) -> Iterator[str]:
+    middle = y + BAR_HEIGHT / 2
+    yield _text(labels - 8, middle + 4, bar.label, "end", "label")
+    done = 0.0
+    for value, style, text in bar.parts:
+        x = scale(max(done, begin))
+        width = max(0.5, scale(max(done + value, begin)) - x)
+        shape = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{BAR_HEIGHT}" rx="2"'
+        yield f'<rect class="fill {style}" {shape}>{_title(text)}</rect>'
+        done += value
+    for dot in bar.dots:
+        yield f'<circle class="mark" cx="{scale(dot):.1f}" cy="{middle:.1f}" r="3.5"/>'
+    yield _text(scale(max([done, begin, *bar.dots])) + 8, middle + 4, bar.said, "start", "value")
 
 
 def column_plot(edges: Sequence[str], counts: Sequence[float], x_title: str, y_title: str) -> str:
@@ -114,6 +137,13 @@ def column_plot(edges: Sequence[str], counts: Sequence[float], x_title: str, y_t
 def svg(width: float, height: float, parts: Iterable[str]) -> str:
     """A drawing that scales with the page."""
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img">{"".join(parts)}</svg>'
+
+
+def picture(drawing: str, title: str) -> str:
+    """A drawing as a file of its own, with its title and its style."""
+    begin = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" aria-label="{escape(title)}"'
+    style = f"<title>{escape(title)}</title><style>\n{STYLE.read_text()}</style>"
+    return f"{drawing.replace('<svg', begin, 1).replace('>', '>' + style, 1)}\n"
 
 
 def legend(names: Sequence[tuple[str, str]]) -> str:
@@ -147,14 +177,16 @@ def number(value: float) -> str:
     return f"{value:,.6g}"
 
 
-def _scale(low: float, high: float, begin: float, end: float, *, log: bool = False):  # type: ignore[no-untyped-def]
+def _scale(low: float, high: float, begin: float, end: float, *, log: bool = False) -> Scale:
     if log:
         low, high = math.log10(low), math.log10(high)
     span = (high - low) or 1.0
     return lambda value: begin + ((math.log10(max(value, 1e-9)) if log else value) - low) / span * (end - begin)
 
 
-def _grid(x_ticks, y_ticks, scale_x, scale_y, x_title: str, y_title: str) -> Iterable[str]:  # type: ignore[no-untyped-def]
+def _grid(
+    x_ticks: Sequence[float], y_ticks: Sequence[float], scale_x: Scale, scale_y: Scale, x_title: str, y_title: str
+) -> Iterator[str]:
     for tick in y_ticks:
         y = scale_y(tick)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'

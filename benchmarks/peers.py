@@ -1,0 +1,126 @@
+"""The published comparison: ours, others and the limits, one after another on the same work, in one run.
+
+`make bench-peers`, or: python -m benchmarks.peers [--write] [--quick] [--rounds N] [--seconds S] [--cases C ...]
+[--json FILE]
+
+What `benchmarks.end_to_end` does, and FFmpeg's command line beside it when there is one on PATH: it decodes, crops,
+scales and encodes the same source with the same settings as fast as it goes, in one thread and without a network, which
+is the least that the work costs. With --write the tables and plots of docs/benchmarks.md are those of this run. Nothing
+that is measured is left out of them.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from benchmarks.end_to_end import ROUNDS, SECONDS, WARM_UP_S, Failures, measure, those_installed
+from benchmarks.end_to_end_peers.cases import CASES, Case
+from benchmarks.end_to_end_peers.contestants import CONTESTANTS
+from benchmarks.end_to_end_peers.report import Figures
+from benchmarks.machine import describe
+from benchmarks.media_peers import ffmpeg
+from benchmarks.media_peers.work import Work
+from benchmarks.peers_page import DOCUMENT, Limits, Origin, page, plots, put_into
+from benchmarks.trickle_peers.catalogue import CLIENTS, PYTRICKLE, ROOT
+
+QUICK_SECONDS, QUICK_WARM_UP_S = 8.0, 2.0
+VERSIONED = ("av", "numpy", "torch", "pyzmq", "msgspec", "h11")
+PEER_VERSIONED = ("pytrickle", "av", "torch")
+
+
+def main() -> None:
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    load = os.getloadavg()[0]  # Before the run, which makes a load of its own.
+    names = those_installed(list(CONTESTANTS))
+    try:
+        figures, failures = measure(names, options.cases, options.rounds, options.seconds, options.warm_up)
+        limits = measure_limits([CASES[name] for name in options.cases], options.rounds, options.seconds)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; everything that was started has been ended")
+    origin = Origin(
+        machine=describe(load, {name: metadata.version(name) for name in VERSIONED}),
+        peers=_peer_versions(),
+        ffmpeg=ffmpeg.version(),
+        command=shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
+        rounds=options.rounds,
+        seconds=options.seconds,
+    )
+    text = page(figures, failures, limits, origin)
+    print(text)
+    if options.write:
+        put_into(ROOT / DOCUMENT, text, plots(figures, limits))
+    if options.json:
+        options.json.write_bytes(_as_json(figures, failures, limits, origin))
+    if failures:
+        sys.exit(1)
+
+
+def measure_limits(cases: list[Case], rounds: int, seconds: float) -> Limits:
+    """What FFmpeg's command line takes, by case; nothing when there is none. Raises RuntimeError when it fails."""
+    if not ffmpeg.installed():
+        print("ffmpeg: none on PATH, left out", file=sys.stderr)
+        return {}
+    limits: Limits = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            print(f"{case.name}, ffmpeg", file=sys.stderr)
+            source = case.write_source(Path(folder), seconds, with_sound=True)
+            work = Work(case.name, case.width, case.height, case.out_width, case.out_height, case.bitrate)
+            pictures = int(case.fps * seconds)
+            taken = [ffmpeg.measure(work, source, pictures, case.fps) for _ in range(rounds)]
+            limits[case.name] = median(taken)
+    return limits
+
+
+def _peer_versions() -> str:
+    """Of pytrickle and what it runs on; empty when it is not installed."""
+    if not CLIENTS[PYTRICKLE].installed:
+        return ""
+    folders = list(Path(CLIENTS[PYTRICKLE].python).parents[1].glob("lib/python*/site-packages"))
+    found = {one.name: one.version for one in metadata.distributions(path=list(map(str, folders)))}
+    return ", ".join(f"{name} {found.get(name, 'unknown')}" for name in PEER_VERSIONED)
+
+
+def _as_json(figures: Figures, failures: Failures, limits: Limits, origin: Origin) -> bytes:
+    asdict = msgspec.structs.asdict
+    everything = {
+        "origin": origin,
+        "figures": [{"case": case, "contestant": name} | asdict(value) for (case, name), value in figures.items()],
+        "failures": [{"case": case, "contestant": name, "why": why} for (case, name), why in failures.items()],
+        "ffmpeg_cpu_ms": limits,
+    }
+    return msgspec.json.format(msgspec.json.encode(everything))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {DOCUMENT}, the plots beside it")
+    parser.add_argument("--quick", action="store_true", help="one short round, and rougher")
+    parser.add_argument("--rounds", type=int, help=f"repetitions (default {ROUNDS}, 1 with --quick)")
+    parser.add_argument("--seconds", type=float, help=f"of the source (default {SECONDS:g}, {QUICK_SECONDS:g} quick)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="only these")
+    parser.add_argument("--json", type=Path, help="write all figures there too")
+    options = parser.parse_args()
+    options.rounds = options.rounds if options.rounds is not None else (1 if options.quick else ROUNDS)
+    options.seconds = options.seconds if options.seconds is not None else (QUICK_SECONDS if options.quick else SECONDS)
+    options.warm_up = QUICK_WARM_UP_S if options.quick else WARM_UP_S
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: needed: 1 or more")
+    if not options.warm_up + 2 <= options.seconds <= 600:
+        parser.error(f"--seconds {options.seconds:g}: needed: {options.warm_up + 2:g} to 600, warm-up included")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json}: there is no folder {options.json.parent}")
+    return options
+
+
+if __name__ == "__main__":
+    main()
