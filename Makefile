@@ -13,7 +13,7 @@ DOCS_VENV := .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 MERMAID := @mermaid-js/tiny@11.17.2
 
-.PHONY: demo demo-comfyui test test-browser screenshots lint bench bench-peers chaos docs reference package setup clean
+.PHONY: demo demo-comfyui test test-browser screenshots lint bench bench-peers soak chaos docs reference package setup clean
 
 setup: $(STAMP)
 
@@ -96,6 +96,12 @@ bench: $(BENCH_STAMP) $(PEER_STAMP) $(COMFY_STAMP)
 bench-peers: $(STAMP) $(PEER_STAMP)
 	mkdir -p out
 	$(PY) -m benchmarks.peers --write --json out/peers.json
+
+# An hour near the limit, with a kill every 30 s: make soak MINUTES=5
+MINUTES ?= 60
+soak: $(STAMP)
+	mkdir -p out
+	$(PY) -m benchmarks.soak --minutes $(MINUTES) --json out/soak.json --report out/soak.html
 
 chaos: $(STAMP)
 	$(PY) -m pytest -m chaos -s

@@ -31,7 +31,11 @@ def html_report(report: Report, comparison: Comparison | None = None) -> str:
     parts += _recoveries(report)
     parts += _steps(report)
     parts += _origin(report)
-    title = f"bench {report.settings.topology}"
+    return whole_page(f"bench {report.settings.topology}", parts)
+
+
+def whole_page(title: str, parts: Iterable[str]) -> str:
+    """A page of these parts, which are HTML, with the report's style."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     head += f"<style>\n{plots.STYLE.read_text()}</style>"
     body = "\n".join(parts)
@@ -67,7 +71,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         [*difference_cells(one), f'<span class="{_judgement(one.verdict)}">{one.verdict}</span>']
         for one in comparison.differences
     ]
-    yield _table(["figure", "old", "new", "change", "noise", "verdict"], rows, raw_last=True)
+    yield table(["figure", "old", "new", "change", "noise", "verdict"], rows, raw_last=True)
     yield (
         '<p class="note">A difference is one only if the values of the two runs lie apart and their medians differ by '
         "more than either run scatters.</p>"
@@ -136,7 +140,7 @@ def _stages(report: Report) -> Iterator[str]:
         rows.append(["source and viewer", "", "", f"{step.harness_cores:.2f}", "", ""])
         rows.append(["others", "", "", f"{step.cores_others:.2f}", "", ""])
         rows += [[f"GPU {card}", f"{share:.0%}", "", "", "", ""] for card, share in step.gpus.items()]
-        yield _table(["stage", "busy", "busy ms a frame", "cores", "CPU ms a picture", "RSS MB"], rows)
+        yield table(["stage", "busy", "busy ms a frame", "cores", "CPU ms a picture", "RSS MB"], rows)
     bars = [
         plots.Bar(
             f"{step.fps:g} fps",
@@ -169,7 +173,7 @@ def _recoveries(report: Report) -> Iterator[str]:
         [found.stage, *_recovery_cells(found.problem, found.new_ms, found.gap_ms, found.dark_ms), str(found.lost)]
         for found in report.recoveries
     ]
-    yield _table(["killed", "to a new picture", "longest without a new one", "without any", "pictures lost"], rows)
+    yield table(["killed", "to a new picture", "longest without a new one", "without any", "pictures lost"], rows)
 
 
 def _recovery_cells(problem: str, *values: float) -> list[str]:
@@ -194,7 +198,7 @@ def _steps(report: Report) -> Iterator[str]:
         for step in report.steps
     ]
     headings = ["for", "streams x fps", "arrived", "late", "ms p50 / p95 / p99", "right number", "cores busy", ""]
-    yield _table(headings, rows)
+    yield table(headings, rows)
 
 
 def _origin(report: Report) -> Iterator[str]:
@@ -217,7 +221,7 @@ def _origin(report: Report) -> Iterator[str]:
         ["load at the start", f"{machine.load:g}"],
     ]
     rows += [[title_of(name), in_words(samples)] for name, samples in report.figures().items()]
-    yield _table(["", ""], rows)
+    yield table(["", ""], rows)
     yield (
         '<p class="note">Sustained: at least 99 % of what was sent arrived, next to none was dropped as late, the 95th '
         f"percentile of the latency stayed below {settings.latency_ms:g} ms and did not grow. Latency: from the "
@@ -226,7 +230,8 @@ def _origin(report: Report) -> Iterator[str]:
     )
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, raw_last: bool = False) -> str:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, raw_last: bool = False) -> str:
+    """`raw_last`: the last cell of each row is HTML."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings) if any(headings) else ""
     lines = []
     for row in rows:

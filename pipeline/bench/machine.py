@@ -2,8 +2,10 @@
 
 import os
 import platform
+import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,7 +24,7 @@ def describe_machine() -> Machine:
     cards = hardware_info("", "").gpu_info.values()
     return Machine(
         cpu=cpu_model(),
-        cores=os.cpu_count() or 1,
+        cores=len(_cores()),
         memory_mb=round(psutil.virtual_memory().total / 1e6),
         gpus=[card.name for card in cards],
         system=platform.platform(),
@@ -34,11 +36,13 @@ def describe_machine() -> Machine:
 
 def idle_problem() -> str:
     """One line when something else keeps this machine busy; looks for LOOK_S seconds."""
-    busy = psutil.cpu_percent(LOOK_S) / 100 * (os.cpu_count() or 1)
+    before = machine_cpu_s()
+    time.sleep(LOOK_S)
+    busy = (machine_cpu_s() - before) / LOOK_S
     if busy <= MAX_OTHERS_CORES:
         return ""
     return (
-        f"the machine is not idle: {busy:.1f} of {os.cpu_count()} cores were busy before the start, load "
+        f"the machine is not idle: {busy:.1f} of {len(_cores())} cores were busy before the start, load "
         f"{os.getloadavg()[0]:.1f}; the figures say less about the pipeline than they could"
     )
 
@@ -49,9 +53,18 @@ def cpu_model() -> str:
 
 
 def machine_cpu_s() -> float:
-    """Busy CPU seconds of all so far, and what the host took away."""
-    times = psutil.cpu_times()
+    """Busy CPU seconds so far of the cores that this process may use, whoever used them, and what the host took
+    away."""
+    return sum(_busy_s(times) for core, times in enumerate(psutil.cpu_times(percpu=True)) if core in _cores())
+
+
+def _busy_s(times: Any) -> float:
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
+def _cores() -> set[int]:
+    """Those that this process, and what it starts, may use."""
+    return os.sched_getaffinity(0)
 
 
 def _version(package: str) -> str:

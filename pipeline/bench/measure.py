@@ -60,11 +60,12 @@ class Bench:
         self._began = datetime.now(UTC).isoformat(timespec="seconds")
         self._machine = describe_machine()
         self._warnings = [problem] if (problem := idle_problem()) else []
-        self._node = Node(benched, folder)
+        self.node = Node(benched, folder)
         self._limits: list[Limit] = []
         self._steps: list[Step] = []
         self._recoveries: list[Recovery] = []
         self._most_streams: int | None = None
+        self._watched: list[Line] = []
         self._stack = ExitStack()
 
     @property
@@ -74,9 +75,9 @@ class Bench:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._progress.phase("starting the pipeline")
-            self._node = stack.enter_context(self._node)
-            self._source = stack.enter_context(HelperProcess(sys.executable, "pipeline.bench.source"))
-            self._viewer = stack.enter_context(HelperProcess(sys.executable, "pipeline.bench.viewer"))
+            self.node = stack.enter_context(self.node)
+            self.source = stack.enter_context(HelperProcess(sys.executable, "pipeline.bench.source"))
+            self.viewer = stack.enter_context(HelperProcess(sys.executable, "pipeline.bench.viewer"))
             self._stack = stack.pop_all()
         return self
 
@@ -101,30 +102,31 @@ class Bench:
 
     def run(self) -> None:
         """Everything. Raises NodeFailed or HelperDied when pipeline, source or viewer do not last."""
-        self._warm_up()
+        self.warm_up()
         for number in range(self._settings.repeats):
-            self._find_limit(number)
+            self.find_limit(number)
         self._take_reference()
         self._find_streams()
         for worker in SPINE if self._settings.kills else ():
             self._kill(worker)
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
         """Until the first picture is through: a processor may load or compile then."""
         self._progress.begin("the first picture", self._benched.ready_s)
         self._want_streams(1)
-        self._prepare(FIRST_PICTURE_FPS)
-        before = self._node.status().frames.delivered
-        self._source.send(Play(self._urls(), float("inf")))
+        self.prepare(FIRST_PICTURE_FPS)
+        before = self.node.status().frames.delivered
+        self.source.send(Play(self.urls(), float("inf")))
         try:
-            self._node.wait_until(lambda: self._node.status().frames.delivered > before, self._benched.ready_s)
+            self.node.wait_until(lambda: self.node.status().frames.delivered > before, self._benched.ready_s)
         finally:
             self._stop_source()
-        self._node.settle()
+        self.node.settle()
         self._tell()
         self._progress.done("the first picture", "is through")
 
-    def _find_limit(self, number: int) -> None:
+    def find_limit(self, number: int) -> None:
+        """Of one stream, for the `number`-th time: those after the first begin near what was found."""
         settings = self._settings
         self._progress.phase(f"the highest rate of one stream, {number + 1} of {settings.repeats}")
         known = next((limit.sustained for limit in self._limits if limit.sustained), None)
@@ -159,25 +161,25 @@ class Bench:
         what = f"{streams} x {fps:g} fps" if streams > 1 or purpose == "streams" else f"{fps:g} fps"
         seconds = WARM_UP_S + self._settings.seconds
         self._want_streams(streams)
-        self._prepare(fps)
+        self.prepare(fps)
         self._progress.begin(what, seconds + ARRIVING_S)
-        lines = list(self._node.lines)
-        self._source.send(Play([line.source for line in lines], seconds))
+        lines = list(self.node.lines)
+        self.source.send(Play([line.source for line in lines], seconds))
         began = time.monotonic()
-        self._node.hear(WARM_UP_S)
+        self.node.hear(WARM_UP_S)
         before = self._look()
         cards = self._watch_cards(began + seconds)
         after = self._look()
-        played = dict(zip((line.source for line in lines), self._source.answer(seconds), strict=True))
-        self._node.hear(ARRIVING_S)
+        played = dict(zip((line.source for line in lines), self.source.answer(seconds), strict=True))
+        self.node.hear(ARRIVING_S)
         problems = self._new_deaths(began)
         watched = self._tell()
         pairs = [(played[line.source], watched[line.output]) for line in lines]
         asked = Asked(purpose, streams, fps, self._settings.latency_ms, before.at, after.at)
         step = figures(asked, pairs, before, after, cards, problems)
         self._steps.append(step)
-        self._node.check()
-        self._node.settle()
+        self.node.check()
+        self.node.settle()
         self._progress.done(what, _in_words(step))
         return step
 
@@ -185,7 +187,7 @@ class Bench:
         """The mean use of each graphics card up to then; takes in events meanwhile."""
         seen: dict[str, list[float]] = {}
         while (left := until - time.monotonic()) > 0:
-            self._node.hear(min(left, GPU_LOOK_S))
+            self.node.hear(min(left, GPU_LOOK_S))
             for index, card in gpu_stats().items():
                 if card.utilization_compute is not None:
                     seen.setdefault(f"{index}: {card.name}", []).append(card.utilization_compute / 100)
@@ -195,7 +197,7 @@ class Bench:
         best = max((limit.sustained for limit in self._limits), default=0.0)
         fps = min(self._settings.reference_fps, max(1.0, SHARE_FOR_KILLS * best))
         self._progress.phase(f"recovery of {worker} at {fps:g} fps")
-        self._prepare(fps)
+        self.prepare(fps)
         for number in range(self._settings.kills):
             what = f"kill {number + 1} of {self._settings.kills}"
             self._progress.begin(what, BEFORE_KILL_S + AFTER_KILL_S)
@@ -204,69 +206,65 @@ class Bench:
             self._progress.done(what, found.problem or f"{found.new_ms:.0f} ms, {found.lost} pictures lost")
 
     def _kill_once(self, worker: str, fps: float) -> Recovery:
-        self._source.send(Play(self._urls(), float("inf")))
+        self.source.send(Play(self.urls(), float("inf")))
         problem = ""
-        self._node.hear(BEFORE_KILL_S)
-        killed = self._node.kill(worker)
+        self.node.hear(BEFORE_KILL_S)
+        killed = self.node.kill(worker)
         if killed is None:
             self._stop_source()
             return Recovery(worker, fps, 0.0, 0.0, 0.0, 0, f"there was no process of {worker}")
         stage, at = killed
         try:
-            self._node.wait_until(lambda: self._node.taken_over(stage, worker, at) is not None, self._benched.ready_s)
-            self._node.hear(AFTER_KILL_S)
+            self.node.wait_until(lambda: self.node.taken_over(stage, worker, at) is not None, self._benched.ready_s)
+            self.node.hear(AFTER_KILL_S)
         except NodeFailed as failure:
             problem = str(failure).splitlines()[0]
         played = self._stop_source()
-        self._node.hear(ARRIVING_S)
+        self.node.hear(ARRIVING_S)
         watched = self._tell()
-        line = self._node.lines[0]
-        took_over = self._node.taken_over(stage, worker, at)
-        self._node.check()
-        self._node.settle()
+        line = self.node.lines[0]
+        took_over = self.node.taken_over(stage, worker, at)
+        self.node.check()
+        self.node.settle()
         return recovery(Kill(worker, fps, at, took_over, problem), played[0], watched[line.output])
 
     def _want_streams(self, count: int) -> None:
         """That so many run; each has its channel watched."""
-        while self._benched.on_request and len(self._node.lines) < count:
-            self._node.start_stream()
-        while len(self._node.lines) > count:
-            line = self._node.lines[-1]
-            self._order(self._source, End(line.source))
-            self._node.stop_stream(line)
-            self._order(self._viewer, Unwatch(line.output))
-            self._watched_lines.remove(line)
-        for line in self._node.lines:
-            if line not in self._watched_lines:
-                self._watched_lines.append(line)
-                self._order(self._viewer, Watch(line.output))
+        while self._benched.on_request and len(self.node.lines) < count:
+            self.node.start_stream()
+        while len(self.node.lines) > count:
+            line = self.node.lines[-1]
+            self._order(self.source, End(line.source))
+            self.node.stop_stream(line)
+            self._order(self.viewer, Unwatch(line.output))
+            self._watched.remove(line)
+        for line in self.node.lines:
+            if line not in self._watched:
+                self._watched.append(line)
+                self._order(self.viewer, Watch(line.output))
 
-    @property
-    def _watched_lines(self) -> list[Line]:
-        if not hasattr(self, "_watching"):
-            self._watching: list[Line] = []
-        return self._watching
+    def urls(self) -> list[str]:
+        """The channels of the streams that run, as the source writes them."""
+        return [line.source for line in self.node.lines]
 
-    def _urls(self) -> list[str]:
-        return [line.source for line in self._node.lines]
-
-    def _prepare(self, fps: float) -> None:
+    def prepare(self, fps: float) -> None:
+        """Have the source ready for this rate."""
         clip = Prepare(self._settings.width, self._settings.height, fps)
-        self._order(self._source, clip, 30 + 2 * fps * ENCODE_S_A_PICTURE)
+        self._order(self.source, clip, 30 + 2 * fps * ENCODE_S_A_PICTURE)
 
     def _stop_source(self) -> list[Played]:
-        self._source.send(Stop())
-        return self._source.answer()  # type: ignore[no-any-return]
+        self.source.send(Stop())
+        return self.source.answer()  # type: ignore[no-any-return]
 
     def _tell(self) -> dict[str, Watched]:
-        self._viewer.send(Tell())
-        return self._viewer.answer(600)  # type: ignore[no-any-return]
+        self.viewer.send(Tell())
+        return self.viewer.answer(600)  # type: ignore[no-any-return]
 
     def _look(self) -> Look:
-        return look(time.monotonic(), self._node.status(), (self._source.pid, self._viewer.pid))
+        return look(time.monotonic(), self.node.status(), (self.source.pid, self.viewer.pid))
 
     def _new_deaths(self, since: float) -> list[str]:
-        return [f"{event.stage} died" for event in self._node.events if event.at >= since and event.name == "died"]
+        return [f"{event.stage} died" for event in self.node.events if event.at >= since and event.name == "died"]
 
     def _order(self, helper: HelperProcess, order: msgspec.Struct, seconds: float = 60.0) -> None:
         helper.send(order)

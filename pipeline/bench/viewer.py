@@ -10,6 +10,7 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
+import msgspec
 import numpy as np
 
 from pipeline.bench.words import READY, UNREADABLE, Tell, Unwatch, Watch, Watched
@@ -53,10 +54,18 @@ class ChannelViewer:
         except TrickleError as error:
             self._problem = str(error)
 
-    def tell(self) -> Watched:
-        """What was there since the last time."""
+    def tell(self, *, numbers: bool = True) -> Watched:
+        """What was there since the last time; see Tell. Whoever has once left the numbers out does so always: the
+        decoder has missed those pictures."""
         kept, self._kept = self._kept, []
         watched = Watched([], [], [], [], sum(len(unit.data) for _, unit in kept), self._problem)
+        if not numbers:
+            return msgspec.structs.replace(
+                watched,
+                at=[at for at, _ in kept],
+                pts=[unit.pts for _, unit in kept],
+                numbers=[UNREADABLE] * len(kept),
+            )
         for at, unit in kept:
             for frame in self._decoder.decode(unit):
                 reading = read_index(np.asarray(frame.to_ndarray(format="gray"), np.uint8))
@@ -97,8 +106,9 @@ class Viewer:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 self._runner.send(READY)
-            case Tell():
-                self._runner.send({url: viewer.tell() for url, (viewer, _) in self._channels.items()})
+            case Tell(numbers=numbers):
+                channels = self._channels.items()
+                self._runner.send({url: viewer.tell(numbers=numbers) for url, (viewer, _) in channels})
 
 
 def main(fd: str) -> None:

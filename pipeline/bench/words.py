@@ -43,7 +43,10 @@ class Unwatch(msgspec.Struct, frozen=True):
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """To the viewer: what was there since the last time. Answered with Watched, by channel."""
+    """To the viewer: what was there since the last time. Answered with Watched, by channel. Without `numbers` nothing
+    is decoded, which would keep the viewer from watching meanwhile: they are all UNREADABLE."""
+
+    numbers: bool = True
 
 
 class Played(msgspec.Struct, frozen=True):
