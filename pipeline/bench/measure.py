@@ -261,7 +261,7 @@ class Bench:
         return self.viewer.answer(600)  # type: ignore[no-any-return]
 
     def _look(self) -> Look:
-        return look(time.monotonic(), self.node.status(), (self.source.pid, self.viewer.pid))
+        return look(self.node.status(), self.node.pid, (self.source.pid, self.viewer.pid))
 
     def _new_deaths(self, since: float) -> list[str]:
         return [f"{event.stage} died" for event in self.node.events if event.at >= since and event.name == "died"]

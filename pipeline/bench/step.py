@@ -1,6 +1,7 @@
 """One step: a load is played and watched, and what source, viewer and pipeline say of it becomes figures."""
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -9,8 +10,9 @@ import psutil
 
 from pipeline.bench.machine import machine_cpu_s
 from pipeline.bench.report import LATENCY_EDGES_MS, StageUse, Step
+from pipeline.bench.usage import LAUNCHER, Used, cpu_s_of, used_by_worker
 from pipeline.bench.words import UNREADABLE, Played, Watched
-from pipeline.messages import StageStatus, Status
+from pipeline.messages import Status
 
 MIN_ARRIVED = 0.99
 MAX_LATE = 0.005
@@ -28,23 +30,26 @@ PTS_TOLERANCE = 1
 FULL = 0.9
 """Of the cores: with more of them busy there is nothing left to speak of."""
 
-WORKERS = ("ingress", "decode", "inference", "egress", "relay", "launcher")
+WORKERS = ("ingress", "decode", "inference", "egress", "relay", LAUNCHER)
+NOTHING = Used(0.0, 0.0)
 COUNTS_BUSY = ("decode", "inference", "egress")
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What had been used up to `at` (CLOCK_MONOTONIC seconds), in CPU seconds: by the benchmark's own processes, and by
-    everybody on the machine."""
+    """What had been used up to `at` (CLOCK_MONOTONIC seconds): by each kind of worker, and in CPU seconds by the
+    benchmark's own processes and by everybody on the machine."""
 
     at: float
     status: Status
+    used: dict[str, Used]
     harness_s: float
     machine_s: float
 
 
-def look(at: float, status: Status, harness: Iterable[int]) -> Look:
-    """`harness` are the pids of source and viewer; this process counts too."""
-    return Look(at, status, sum(_cpu_s(pid) for pid in (*harness, os.getpid())), machine_cpu_s())
+def look(status: Status, launcher: int, harness: Iterable[int]) -> Look:
+    """`launcher` is its pid, `harness` are those of source and viewer; this process counts too."""
+    harness_s = sum(cpu_s_of(psutil.Process(pid)) for pid in (*harness, os.getpid()))
+    return Look(time.monotonic(), status, used_by_worker(launcher), harness_s, machine_cpu_s())
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -102,7 +107,7 @@ def figures(
     rights = [one for stream in streams for one in stream.right if one is not None]
     wrong = rights.count(False)
     seconds = after.at - before.at
-    stages = stage_uses(before.status, after.status, seconds, len(ms))
+    stages = stage_uses(before, after, len(ms))
     harness = (after.harness_s - before.harness_s) / seconds
     cores = (after.machine_s - before.machine_s) / seconds
     step = Step(
@@ -152,36 +157,36 @@ def failings(step: Step, latency_ms: float) -> list[str]:
     return found
 
 
-def stage_uses(before: Status, after: Status, seconds: float, pictures: int) -> list[StageUse]:
+def stage_uses(before: Look, after: Look, pictures: int) -> list[StageUse]:
     """By kind of stage; those of several streams together."""
+    seconds = after.at - before.at
     uses = []
-    for worker in WORKERS[:-1]:
-        pairs = [
-            (next((one for one in before.stages if one.stage == stage.stage), None), stage)
-            for stage in after.stages
-            if stage.worker == worker
-        ]
-        if pairs:
-            uses.append(_use(worker, pairs, seconds, pictures))
-    cores = (after.launcher.cpu_s - before.launcher.cpu_s) / seconds
-    per_picture = 1000 * cores * seconds / max(1, pictures)
-    uses.append(StageUse("launcher", None, None, cores, per_picture, after.launcher.rss_bytes / 1e6))
+    for worker in (worker for worker in WORKERS if worker in after.used):
+        was, used = before.used.get(worker, NOTHING), after.used[worker]
+        cpu_s = max(0.0, used.cpu_s - was.cpu_s)
+        busy_s, frames = _busy(worker, before.status, after.status)
+        uses.append(
+            StageUse(
+                stage=worker,
+                busy=max(busy_s) / seconds if busy_s else None,
+                busy_ms=1000 * sum(busy_s) / frames if busy_s and frames else None,
+                cores=cpu_s / seconds,
+                cpu_ms=1000 * cpu_s / max(1, pictures),
+                rss_mb=used.rss_mb,
+            )
+        )
     return uses
 
 
-def _use(worker: str, pairs: list[tuple[StageStatus | None, StageStatus]], seconds: float, pictures: int) -> StageUse:
-    cpu_s = sum(stage.cpu_s - (was.cpu_s if was else 0.0) for was, stage in pairs)
+def _busy(worker: str, before: Status, after: Status) -> tuple[list[float], int]:
+    """Seconds at work of each stage of this kind, and the frames that they handed on together; nothing where nobody
+    counts that."""
+    if worker not in COUNTS_BUSY:
+        return [], 0
+    earlier = {stage.stage: stage for stage in before.stages}
+    pairs = [(earlier.get(stage.stage), stage) for stage in after.stages if stage.worker == worker]
     busy_s = [stage.busy_s - (was.busy_s if was else 0.0) for was, stage in pairs]
-    out = sum(stage.units_out - (was.units_out if was else 0) for was, stage in pairs)
-    counts = worker in COUNTS_BUSY
-    return StageUse(
-        stage=worker,
-        busy=max(busy_s) / seconds if counts else None,
-        busy_ms=1000 * sum(busy_s) / out if counts and out else None,
-        cores=cpu_s / seconds,
-        cpu_ms=1000 * cpu_s / max(1, pictures),
-        rss_mb=sum(stage.rss_bytes for _, stage in pairs) / 1e6,
-    )
+    return busy_s, sum(stage.units_out - (was.units_out if was else 0) for was, stage in pairs)
 
 
 def bottleneck(step: Step, cores: int) -> str:
@@ -237,8 +242,3 @@ def _played_s(pairs: Sequence[tuple[Played, Watched]]) -> float:
 def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     gained = {reason: count - before.get(reason, 0) for reason, count in after.items()}
     return {reason: count for reason, count in gained.items() if count}
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)

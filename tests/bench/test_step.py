@@ -1,12 +1,15 @@
 """What source, viewer and pipeline say becomes figures, and what a load is refused for."""
 
+import os
+
 import pytest
 
 from pipeline.bench.recovery import Kill, recovery
 from pipeline.bench.report import LATENCY_EDGES_MS
 from pipeline.bench.step import Asked, Look, bottleneck, failings, figures, match
+from pipeline.bench.usage import Used, used_by_worker
 from pipeline.bench.words import UNREADABLE, Played, Watched
-from pipeline.messages import FrameCount, StageStatus, Status, Usage
+from pipeline.messages import FrameCount, StageStatus, Status
 from tests.bench.conftest import USES, step
 
 FPS, COUNT, TICKS = 10, 100, 9000
@@ -30,18 +33,19 @@ def watched(latency=0.05, lost=(), grows=0.0, shift=0):
     )
 
 
-def stage(worker, cpu_s, busy_s=0.0, out=0, name=None):
+def stage(worker, busy_s=0.0, out=0, name=None):
     return StageStatus(
         stage=name or worker, worker=worker, state="READY", pid=1, restarts=0, uptime_s=1, units_in=out, units_out=out,
-        rate_in=0, rate_out=0, latency_ms=(None, None), cpu_s=cpu_s, cpu_percent=0, rss_bytes=50_000_000, spares=0,
+        rate_in=0, rate_out=0, latency_ms=(None, None), cpu_s=0, cpu_percent=0, rss_bytes=0, spares=0,
         passing_through=False, last_death="", busy_s=busy_s,
     )  # fmt: skip
 
 
-def look(at, late=0, stages=()):
+def look(at, late=0, stages=(), **cpu_s):
     frames = FrameCount(decoded=100, delivered=100 - late, dropped={"late": late, "crash": 3}, in_flight=0)
-    status = Status("p", "OK", [], 1.0, list(stages), [], frames, 0, 0.0, (None, None), launcher=Usage(cpu_s=0.1 * at))
-    return Look(at, status, harness_s=0.2 * at, machine_s=1.5 * at)
+    status = Status("p", "OK", [], 1.0, list(stages), [], frames, 0, 0.0, (None, None))
+    used = {worker: Used(seconds, 50.0) for worker, seconds in cpu_s.items()} | {"launcher": Used(0.1 * at, 50.0)}
+    return Look(at, status, used, harness_s=0.2 * at, machine_s=1.5 * at)
 
 
 def figured(played=None, watched_=None, before=None, after=None, problems=()):
@@ -78,18 +82,22 @@ def test_a_time_stamp_may_be_rounded_and_no_more():
 
 
 def test_stages_of_several_streams_are_counted_together():
-    before = look(2.0, stages=[stage("decode", 1.0, 1.0, 10), stage("inference", 1.0, 1.0, 10)])
-    stages = [
-        stage("decode", 2.59, 4.18, 90),
-        stage("decode", 0.795, 1.59, 40, "decode2"),
-        stage("inference", 3, 5, 90),
-    ]
-    uses = {use.stage: use for use in figured(before=before, after=look(9.95, stages=stages)).stages}
+    before = look(2.0, stages=[stage("decode", 1.0, 10)], decode=1.0)
+    stages = [stage("decode", 4.18, 90), stage("decode", 1.59, 40, "decode2")]
+    uses = {use.stage: use for use in figured(before=before, after=look(9.95, 0, stages, decode=3.385)).stages}
     assert uses["decode"].cores == pytest.approx(0.3)
     assert uses["decode"].busy == pytest.approx(0.4), "the busiest of them"
     assert uses["decode"].busy_ms == pytest.approx(1000 * 4.77 / 120)
     assert uses["decode"].cpu_ms == pytest.approx(1000 * 2.385 / 80)
     assert uses["launcher"].cores == pytest.approx(0.1)
+    assert (uses["launcher"].busy, uses["launcher"].busy_ms) == (None, None)
+
+
+def test_processes_are_told_apart_by_their_worker():
+    used = used_by_worker(os.getpid())
+    assert list(used) == ["launcher"]
+    assert used["launcher"].cpu_s > 0
+    assert used["launcher"].rss_mb > 1
 
 
 @pytest.mark.parametrize(
