@@ -69,7 +69,7 @@ def _measure(options: argparse.Namespace, topology: Benched, command: str) -> Re
     with tempfile.TemporaryDirectory(prefix="livepipe-bench-") as folder, BenchProgress(console) as progress:
         run = Bench(topology, settings, Path(folder), progress)
         for warning in run.warnings:
-            console.print(f"warning: {warning}", style="yellow", highlight=False)
+            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
         try:
             with run:
                 run.run()

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 
 from pipeline.bench.benched import INPUT, OUTPUT, Benched
-from pipeline.control import ControlLine, EventStream
+from pipeline.control import ControlLine, EventStream, LauncherSilent
 from pipeline.import_path import ROOT
 from pipeline.messages import Status, StreamSpec
 from pipeline.parent_death import die_with
@@ -23,6 +23,9 @@ from pipeline.run_dir import NotRunning, control_endpoint
 
 LOOK_S = 0.05
 """Between two looks at what nobody tells of."""
+
+QUESTIONS = 10
+"""So often a launcher that does not answer is asked."""
 
 SETTLED_S = 0.3
 """No frame has moved for so long: nothing is under way any more."""
@@ -81,9 +84,10 @@ class Node:
             )
             stack.callback(self._end)
             self.wait_until(self._is_up, self.benched.ready_s)
-            endpoint = control_endpoint(self.benched.name)
-            self._control = stack.enter_context(ControlLine(endpoint))
-            self._events = stack.enter_context(EventStream(endpoint))
+            self._endpoint = control_endpoint(self.benched.name)
+            self._control = ControlLine(self._endpoint)
+            stack.callback(self._hang_up)
+            self._events = stack.enter_context(EventStream(self._endpoint))
             self.wait_until(self._is_ready, self.benched.ready_s)
             self._relay = self._relay_url()
             if not self.benched.on_request:
@@ -99,6 +103,14 @@ class Node:
         return self._launcher.pid
 
     def status(self) -> Status:
+        """Asks again where a busy machine lets the launcher be silent. Raises LauncherSilent, NodeFailed."""
+        for _ in range(QUESTIONS - 1):
+            try:
+                return self._control.status()
+            except LauncherSilent:
+                self.check()
+                self._hang_up()
+                self._control = ControlLine(self._endpoint)  # A late answer is not taken for that of the next question.
         return self._control.status()
 
     def start_stream(self) -> Line:
@@ -167,6 +179,9 @@ class Node:
         """Raises NodeFailed when the pipeline has ended."""
         if self._launcher.poll() is not None:
             raise NodeFailed(f"the pipeline ended with exit code {self._launcher.returncode}:\n{self._log_end()}")
+
+    def _hang_up(self) -> None:
+        self._control.__exit__(None, None, None)
 
     def _is_up(self) -> bool:
         try:

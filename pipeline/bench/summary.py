@@ -37,7 +37,8 @@ def in_words(samples: Samples) -> str:
 def summary(report: Report) -> Iterator[RenderableType]:
     """Tables and lines, in their order."""
     yield Text(f"{report.settings.topology}: {headline(report)}", style="bold")
-    yield figure_table(report)
+    if report.figures():
+        yield figure_table(report)
     for title, step in step_titles(report):
         yield stage_table(title, step)
     if report.recoveries:
