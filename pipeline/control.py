@@ -70,10 +70,12 @@ class ControlLine:
         """Start a stage again. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
         return msgspec.msgpack.decode(self._ask(RestartRequest(stage)), type=Answer)
 
-    def update(self, stage: str, params: dict[str, Any], *, renew: bool = False) -> Answer:
+    def update(self, stage: str, params: dict[str, Any], *, renew: bool = False, stream: str = "") -> Answer:
         """Change parameters of a stage's processor, and wait until they are in force. `renew`: in a new process, loaded
         beside the one at work. Raises LauncherSilent when there is no answer within UPDATE_SECONDS."""
-        return msgspec.msgpack.decode(self._ask(UpdateRequest(stage, params, renew), UPDATE_SECONDS), type=Answer)
+        return msgspec.msgpack.decode(
+            self._ask(UpdateRequest(stage, params, renew, stream), UPDATE_SECONDS), type=Answer
+        )
 
     def set_log_level(self, stage: str, level: Level) -> Answer:
         """See LogLevelRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
@@ -158,9 +160,9 @@ class ControlClient:
         """Start a stage again."""
         return msgspec.msgpack.decode(await self._ask(RestartRequest(stage)), type=Answer)
 
-    async def update(self, stage: str, params: dict[str, Any], *, renew: bool = False) -> Answer:
-        """See ControlLine.update."""
-        question = UpdateRequest(stage, params, renew)
+    async def update(self, stage: str, params: dict[str, Any], *, renew: bool = False, stream: str = "") -> Answer:
+        """See ControlLine.update, and UpdateRequest for `stream`."""
+        question = UpdateRequest(stage, params, renew, stream)
         return msgspec.msgpack.decode(await self._ask(question, UPDATE_SECONDS), type=Answer)
 
     async def start_stream(self, spec: StreamSpec) -> Answer:

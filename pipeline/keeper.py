@@ -15,6 +15,7 @@ from typing import Protocol
 import psutil
 import zmq
 
+from pipeline.link import FrameLink
 from pipeline.memory.stage_stats import Word
 from pipeline.messages import (
     Activate,
@@ -26,7 +27,6 @@ from pipeline.messages import (
     Record,
     Refused,
     SetLogLevel,
-    SetPause,
     StreamHandedOn,
     ToWorker,
     Update,
@@ -72,7 +72,8 @@ class Keeper:
         """`show_line` gets each line that a worker prints, after its stage's name. What has to wake the launcher's loop
         is registered with `poller`."""
         self.stages = {
-            name: SupervisedStage(name, wiring.topology, wiring.stats[name]) for name in wiring.stage_names()
+            name: SupervisedStage(name, wiring.file_name(name), wiring.topology, wiring.stats[name])
+            for name in wiring.stage_names()
         }
         self.stopping = False
         """Nothing is started any more; set by the supervisor."""
@@ -132,7 +133,7 @@ class Keeper:
                 life.finished = True
                 stage.farewell = message.reason
             case StreamHandedOn():
-                life.through = message.epoch
+                life.through[message.lane] = message.epoch
             case Refused():
                 life.refusal = message.reason
 
@@ -151,18 +152,19 @@ class Keeper:
     def skim(self) -> None:
         """Take the place of a reader of the newest frame that is away."""
         for stage in self.stages.values():
-            link = self._wiring.newest_only_link(stage.name)
-            if link is None:
-                continue
-            bell, away = link.boot.ready_fd, stage.active is None
-            if away and bell not in self._skimmed:
-                self._poller.register(bell, zmq.POLLIN)
-                self._skimmed.add(bell)
-            elif not away and bell in self._skimmed:
-                self._ignore(bell)
-                self._skimmed.discard(bell)
-            if away:
-                link.skim()
+            for link in self._wiring.newest_only_links(stage.name):
+                self._skim(link, is_away=stage.active is None)
+
+    def _skim(self, link: FrameLink, *, is_away: bool) -> None:
+        bell = link.boot.ready_fd
+        if is_away and bell not in self._skimmed:
+            self._poller.register(bell, zmq.POLLIN)
+            self._skimmed.add(bell)
+        elif not is_away and bell in self._skimmed:
+            self._ignore(bell)
+            self._skimmed.discard(bell)
+        if is_away:
+            link.skim()
 
     def watch(self) -> None:
         """Time those that come back, and kill what shows no life. Its death is then reaped like any other: nothing is
@@ -239,7 +241,7 @@ class Keeper:
         self.reap_orphans()
 
     def of_kind(self, kind: type[Stage]) -> list[SupervisedStage]:
-        return [self.stages[name] for name, spec in self._wiring.topology.stages.items() if isinstance(spec, kind)]
+        return [stage for name, stage in self.stages.items() if isinstance(self._wiring.spec(name), kind)]
 
     # What happens to a stage.
 
@@ -247,7 +249,7 @@ class Keeper:
         """A publisher waits until everybody is there to see what it plays; nothing else waits for anything."""
         if self.stopping:
             return False
-        if not isinstance(self._wiring.topology.stages.get(stage.name), Publisher):
+        if not isinstance(self._wiring.spec(stage.name), Publisher):
             return True
         waited_for = (s for s in self.stages.values() if s.worker != stage.worker and not s.idle)
         return all(other.state == READY or other.over for other in waited_for)
@@ -284,12 +286,12 @@ class Keeper:
 
     def _bring_up_to_date(self, stage: SupervisedStage, life: Life) -> None:
         """While it loaded, the parameters may have changed, and another stream may have begun, or been paused."""
-        begin = self._wiring.stream_begin
-        if life.process.boot.epoch != begin.epoch:
-            self._switchboard.send(life.process.boot.identity, begin)
-        if life.process.boot.pause != self._wiring.pause:
-            self._switchboard.send(life.process.boot.identity, SetPause(self._wiring.pause))
-        spec = self._wiring.topology.stages[stage.name]
+        for lane, told in zip(self._wiring.lanes, life.process.boot.lanes, strict=True):
+            if (told.epoch, told.params) != (lane.epoch, lane.params):
+                self._switchboard.send(life.process.boot.identity, lane.begin)
+            if told.pause != lane.pause:
+                self._switchboard.send(life.process.boot.identity, lane.set_pause)
+        spec = self._wiring.spec(stage.name)
         if not life.stands_in and life.process.boot.spec != spec and isinstance(spec, Inference):
             self._switchboard.send(life.process.boot.identity, Update(UNASKED, spec.processor.params))
 
@@ -422,9 +424,10 @@ class Keeper:
         self._announce("error", stage.name, "failed", reason=reason)
 
     def _tell_neighbours(self, stage: SupervisedStage) -> None:
-        """What the dead process held was reclaimed: the others look at the tables."""
+        """What the dead process held was reclaimed: the others look at the tables, those of other streams aside."""
+        lane = self._wiring.lane_of(stage.name)
         for other in self.stages.values():
-            if other is not stage:
+            if other is not stage and lane in (None, self._wiring.lane_of(other.name) or lane):
                 self.tell(other, PeerRestarted(stage.name, stage.worker))
 
     def _show_output(self, stage: SupervisedStage, life: Life) -> None:

@@ -127,6 +127,20 @@ class LinkWriter:
             self.table.begin(slot, seq, pts, epoch, arrived_ns, self._owner, width, height, verdict, part)
         return slot
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `acquire` would not have to wait."""
+        return self.table.free_slot() is not None
+
+    @property
+    def credit(self) -> int:
+        """Readable when a slot was given back since `clear_credit`."""
+        return self.boot.free_fd
+
+    def clear_credit(self) -> None:
+        """After a wait at `credit`."""
+        self._credits.wait(0)
+
     def publish(self, slot: Slot) -> None:
         """Hand the frame over. Its pixels must be complete."""
         self.table.publish(slot, time.monotonic_ns())
@@ -184,6 +198,27 @@ class BlockReader:
         self.table.take(slot, self._owner)
         self._next = self.table.order_after(slot)
         return slot
+
+    def take_at_once(self) -> Slot | None:
+        """The oldest READY frame, now IN_USE; None when there is none."""
+        slot = self.table.oldest(self._next)
+        if slot is not None:
+            self.table.take(slot, self._owner)
+            self._next = self.table.order_after(slot)
+        return slot
+
+    def listen(self) -> bool:
+        """Before somebody waits at `bell` for this link and others: whether there is nothing to take meanwhile."""
+        return self.table.oldest(self._next) is None
+
+    def heard(self) -> None:
+        """After that wait, whichever link ended it."""
+        self._bell.wait(0)
+
+    @property
+    def bell(self) -> int:
+        """Readable when the table is worth a look."""
+        return self.boot.ready_fd
 
     @property
     def drained(self) -> bool:
@@ -254,6 +289,34 @@ class LatestReader:
                     self._waiting = False
                     self._arm()
                     return slot
+
+    def take_at_once(self) -> Slot | None:
+        """The newest READY frame, now IN_USE; None when there is none."""
+        with self._moves:
+            return self._take_newest()
+
+    def listen(self) -> bool:
+        """Before somebody waits at `bell` for this link and others: whether there is nothing to take meanwhile. Then
+        the skimmer stands back until `heard`."""
+        with self._moves:
+            if self._woken or self.table.oldest() is not None:
+                self._woken = False
+                return False
+            self._waiting = True
+            self._ear.modify(self.boot.ready_fd, 0)
+            return True
+
+    def heard(self) -> None:
+        """After that wait, whichever link ended it."""
+        with self._moves:
+            self._bell.wait(0)
+            self._waiting = False
+            self._arm()
+
+    @property
+    def bell(self) -> int:
+        """Readable when the table is worth a look."""
+        return self.boot.ready_fd
 
     @property
     def drained(self) -> bool:

@@ -100,6 +100,23 @@ class TapBoot(msgspec.Struct, frozen=True):
     waits: bool
 
 
+class LaneBoot(msgspec.Struct, frozen=True):
+    """One stream's way through inference: the links before and behind it, the stream that runs, or ran last, and its
+    number: empty and -1 before the first on request. `params` are the processor's for this stream alone, `pause`: it is
+    left alone. Egress listens for sound and text at `audio_endpoint`; the process itself for decoded sound, if the
+    processor takes it, at `samples_endpoint`."""
+
+    stream: str
+    epoch: int
+    input: LinkBoot
+    output: LinkBoot
+    audio_endpoint: str
+    samples_endpoint: str | None = None
+    params: dict[str, Any] | None = None
+    pause: Pause | None = None
+    weight: float = 1.0
+
+
 class WorkerBoot(msgspec.Struct, frozen=True):
     """All that a worker is told. It comes in a memfd whose number is on the command line."""
 
@@ -155,10 +172,20 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     allow_private: bool | None = None
     """Somebody who asked for the stream named the URLs: whether they may lead to this machine and to private networks.
     None: they are the topology's."""
-    pause: Pause | None = None
-    """The stream is paused: inference leaves the processor alone."""
+    lanes: tuple[LaneBoot, ...] = ()
+    """For inference alone: the streams that it serves, each in its place."""
     source_timeout: float | None = None
     """Seconds without a byte from the source after which the stream is at its end; None: it is waited for."""
+
+    @property
+    def inputs(self) -> list[LinkBoot]:
+        """The frame links before the process."""
+        return [link for link in (self.input, *(lane.input for lane in self.lanes)) if link is not None]
+
+    @property
+    def outputs(self) -> list[LinkBoot]:
+        """And those behind it."""
+        return [link for link in (self.output, *(lane.output for lane in self.lanes)) if link is not None]
 
     @property
     def identity(self) -> bytes:
@@ -303,11 +330,12 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class StreamHandedOn(msgspec.Struct, frozen=True, tag="stream_handed_on"):
-    """The process has handed on everything of stream number `epoch`, touches the links no more, and waits for
-    StreamBegin."""
+    """The process has handed on everything of stream number `epoch`, touches the links of its lane no more, and waits
+    for StreamBegin."""
 
     stage: str
     incarnation: int
+    lane: int
     epoch: int
 
 
@@ -331,6 +359,7 @@ class Updated(msgspec.Struct, frozen=True, tag="updated"):
     number: int
     params: dict[str, Any] | None = None
     problem: str = ""
+    lane: int | None = None
     parameters: list[Parameter] | None = None
 
 
@@ -373,6 +402,8 @@ class UpdateRequest(msgspec.Struct, frozen=True, tag="update_request"):
     stage: str
     params: dict[str, Any]
     renew: bool = False
+    stream: str = ""
+    """With streams on request: for this one alone; empty: for all that run, or for those to come while none does."""
 
 
 class LogLevelRequest(msgspec.Struct, frozen=True, tag="log_level_request"):
@@ -385,7 +416,8 @@ class LogLevelRequest(msgspec.Struct, frozen=True, tag="log_level_request"):
 class StreamSpec(msgspec.Struct, frozen=True):
     """One live stream as somebody asked for it. The URLs are trickle channels; empty: none. `width` and `height` are
     those of its frames, by default those of the topology; `params` are the processor's for this stream, and `labels`
-    what whoever asked calls it, handed back with its status and events."""
+    what whoever asked calls it, handed back with its status and events. Of the processor's time, where several streams
+    want it, each gets a share after its `weight`."""
 
     stream: str
     subscribe_url: str
@@ -397,6 +429,7 @@ class StreamSpec(msgspec.Struct, frozen=True):
     height: int | None = None
     params: dict[str, Any] = {}
     labels: dict[str, str] = {}
+    weight: float = 1.0
 
 
 class StreamStartRequest(msgspec.Struct, frozen=True, tag="stream_start"):
@@ -442,15 +475,20 @@ class Activate(msgspec.Struct, frozen=True, tag="activate"):
 
 
 class StreamBegin(msgspec.Struct, frozen=True, tag="stream_begin"):
-    """Another stream begins on the links: its id, and its number, that of its frames' epoch."""
+    """Another stream begins on the links of a lane: its id, and its number, that of its frames' epoch. `params` are the
+    processor's for this stream alone; None: it has none of its own. `weight` is its share of the processor's time."""
 
+    lane: int
     stream: str
     epoch: int
+    params: dict[str, Any] | None = None
+    weight: float = 1.0
 
 
 class SetPause(msgspec.Struct, frozen=True, tag="set_pause"):
-    """To inference: frames are not processed from the next one on; None: they are again."""
+    """To inference: the lane's frames are not processed from the next one on; None: they are again."""
 
+    lane: int
     pause: Pause | None
 
 
@@ -461,10 +499,14 @@ class Record(msgspec.Struct, frozen=True, tag="record_order"):
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):
-    """Change parameters of the processor, or all of decode's `frame`, and answer with Updated."""
+    """Change parameters of the processor, or all of decode's `frame`, and answer with Updated. `lane`: for the stream
+    number `epoch` that is on it, and no longer; with no `epoch`, for one to come: they are tried, and told again when
+    it begins. None: for all streams that have none of their own, and for those to come."""
 
     number: int
     params: dict[str, Any]
+    lane: int | None = None
+    epoch: int | None = None
 
 
 class SetLogLevel(msgspec.Struct, frozen=True, tag="set_log_level"):
@@ -619,6 +661,15 @@ class FrameCount(msgspec.Struct, frozen=True):
     def balanced(self) -> bool:
         return self.decoded == self.delivered + sum(self.dropped.values()) + self.in_flight
 
+    def plus(self, other: "FrameCount") -> "FrameCount":
+        reasons = [*self.dropped, *(reason for reason in other.dropped if reason not in self.dropped)]
+        return FrameCount(
+            decoded=self.decoded + other.decoded,
+            delivered=self.delivered + other.delivered,
+            dropped={reason: self.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons},
+            in_flight=self.in_flight + other.in_flight,
+        )
+
 
 class StreamStatus(msgspec.Struct, frozen=True):
     """A stream on request. `state` is STARTING until its first frame was sent, then ONLINE; STOPPING; and when it is
@@ -636,6 +687,9 @@ class StreamStatus(msgspec.Struct, frozen=True):
     fps: float
     frames: FrameCount
     end_to_end: Histogram | None = None
+    stages: tuple[str, ...] = ()
+    """Those of its own, while it has them."""
+    paused: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True):

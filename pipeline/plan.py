@@ -20,7 +20,7 @@ def plan_of(wiring: Wiring, described: list[Parameter] | None) -> Plan:
         on_request=topology.streams.on_request,
         has_relay=topology.relay is not None,
         stages=[_stage_plan(stage, wiring.spec(stage)) for stage in wiring.stage_names()],
-        frame=wiring.stream_frame,
+        frame=wiring.frame(wiring.lanes[0].decode),
         largest=_largest(wiring),
         kind=inference.processor.kind,
         parameters=inferred(wiring.params(name)) if described is None else described,

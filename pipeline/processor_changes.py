@@ -2,12 +2,13 @@
 came of it, and what processes that come later are told. The processor itself decides what it takes; see
 `processors/protocol.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline.keeper import UNASKED, Announce, Keeper
+from pipeline.lane import Lane
 from pipeline.messages import Answer, Update, Updated, UpdateRequest
 from pipeline.supervised_stage import Life, SupervisedStage
 from pipeline.switchboard import Switchboard
@@ -18,17 +19,18 @@ from pipeline.wiring import Wiring
 SHOWN_CHARACTERS = 200
 """Of the parameters, in events and answers."""
 
+Params = dict[str, Any]
 
-Tell = Callable[[str, dict[str, Any]], None]
+Tell = Callable[[str, Params], None]
 """Is called with the problem, empty when there is none, and with all parameters that are in force if there is none."""
 
 
 class _Asked(NamedTuple):
     tell: Tell
-    stage: SupervisedStage
     life: Life
-    params: dict[str, Any]
-    changes: bool
+    params: Params
+    remember: Callable[[Params], None]
+    """Takes what is in force now, for processes that come later."""
 
 
 class ProcessorChanges:
@@ -40,10 +42,11 @@ class ProcessorChanges:
         self._asked: dict[int, _Asked] = {}
         self._number = UNASKED
 
-    def ask(self, sender: bytes, request: UpdateRequest) -> None:
-        """Hand the wish to the process at work. Whoever asked is answered when that has answered, or has died."""
+    def ask(self, sender: bytes, request: UpdateRequest, lanes: Sequence[Lane]) -> None:
+        """Hand the wish to the process at work. Whoever asked is answered when that has answered, or has died. `lanes`
+        are those whose streams are meant; with none, all streams to come are."""
         stage = self._keeper.stages.get(request.stage)
-        kind = type(self._wiring.topology.stages.get(request.stage))
+        kind = type(self._wiring.spec(request.stage)) if stage is not None else None
         if stage is None or kind not in (Inference, Decode):
             names = ", ".join(each.name for of in (Decode, Inference) for each in self._keeper.of_kind(of))
             self._answer(sender, False, f"{request.stage!r} has nothing that can be changed; allowed: {names}")
@@ -55,29 +58,12 @@ class ProcessorChanges:
         elif request.renew:
             self._renew(sender, stage, request.params)
         else:
-            self.change(stage, stage.active, request.params, self._answering(sender, stage, request.params))
+            self._change(sender, stage, stage.active, request.params, lanes)
 
-    def change(self, stage: SupervisedStage, life: Life, params: dict[str, Any], tell: Tell) -> None:
-        """Have the process at work change these parameters, and `tell` what came of it when it has, or has died."""
-        self._ask(_Asked(tell, stage, life, params, changes=True))
-
-    def inquire(self, stage: SupervisedStage, life: Life, tell: Tell) -> None:
-        """Ask the process at work for all parameters that are in force."""
-        self._ask(_Asked(tell, stage, life, {}, changes=False))
-
-    def go_back(self, stage: SupervisedStage, params: dict[str, Any]) -> None:
-        """From now on `params` are in force again, which were before, for all processes that there are and will be."""
-        now = self._wiring.params(stage.name)
-        changed = {name: value for name, value in params.items() if name not in now or now[name] != value}
-        self._wiring.change_params(stage.name, params)
-        for life in stage.mains:
-            if life.ready and changed:
-                self._switchboard.send(life.process.boot.identity, Update(UNASKED, changed))
-
-    def _ask(self, asked: _Asked) -> None:
-        self._number += 1
-        self._asked[self._number] = asked
-        self._switchboard.send(asked.life.process.boot.identity, Update(self._number, asked.params))
+    def try_for(self, lane: Lane, stage: SupervisedStage, life: Life, params: Params, tell: Tell) -> None:
+        """Ask the process at work whether it takes these parameters for the stream that is to begin on the lane."""
+        update = Update(self._next_number(), params, lane.number)
+        self._ask(update, _Asked(tell, life, params, lambda _: None))
 
     def heard(self, message: Updated) -> None:
         """A processor has taken, or refused, new parameters."""
@@ -86,17 +72,11 @@ class ProcessorChanges:
         if asked is None:
             self._heard_unasked(message)
         elif message.params is None:
-            if asked.changes:
-                shown = _shown(asked.params)
-                self._announce("warning", message.stage, "update_refused", params=shown, problem=message.problem)
+            shown = _shown(asked.params)
+            self._announce("warning", message.stage, "update_refused", params=shown, problem=message.problem)
             asked.tell(message.problem, {})
-        elif not asked.changes:
-            asked.tell("", message.params)
         else:
-            self._remember(message.stage, message.params)
-            for life in asked.stage.mains:
-                if life is not asked.life and life.ready:
-                    self._switchboard.send(life.process.boot.identity, Update(UNASKED, message.params))
+            asked.remember(message.params)
             self._announce("info", message.stage, "updated", params=_shown(asked.params))
             asked.tell("", message.params)
 
@@ -106,10 +86,44 @@ class ProcessorChanges:
         if life is not None and message.parameters is not None:
             life.parameters = message.parameters
 
+    def see_to_the_dead(self) -> None:
+        """Answer those whose processor died over their wish. The next one starts with what was in force before."""
+        alive = [life for stage in self._keeper.stages.values() for life in stage.lives]
+        for number, asked in list(self._asked.items()):
+            if asked.life not in alive:
+                del self._asked[number]
+                asked.tell("died over this change; it was not made", {})
+
+    def give_up(self) -> None:
+        """Answer everybody who still waits: the pipeline is at its end."""
+        waiting = list(self._asked.values())
+        self._asked.clear()
+        for asked in waiting:
+            asked.tell("the pipeline is at its end", {})
+
+    def _change(self, sender: bytes, stage: SupervisedStage, life: Life, params: Params, lanes: Sequence[Lane]) -> None:
+        if not lanes:
+            update = Update(self._next_number(), params)
+            tell = self._answering(sender, stage, params)
+            self._ask(update, _Asked(tell, life, params, lambda all: self._remember(stage, life, all)))
+            return
+        tell_all = _Together(len(lanes), self._answering(sender, stage, params))
+        for lane in lanes:
+            update = Update(self._next_number(), params, lane.number, lane.epoch)
+            remember = _of_stream(lane, lambda lane: self._keeper.tell(stage, lane.begin))
+            self._ask(update, _Asked(tell_all, life, params, remember))
+
+    def _remember(self, stage: SupervisedStage, life: Life, params: Params) -> None:
+        """What is in force for all; the others that there are follow."""
+        self._wiring.change_params(stage.name, params)
+        for other in stage.mains:
+            if other is not life and other.ready:
+                self._switchboard.send(other.process.boot.identity, Update(UNASKED, params))
+
     def _resize(self, sender: bytes, stage: SupervisedStage, request: UpdateRequest) -> None:
         """Pictures of another size from the next one on, which the slots must hold."""
         try:
-            frame = self._wiring.frame_after(request.params)
+            frame = self._wiring.frame_after(stage.name, request.params)
         except ValueError as error:
             self._answer(sender, False, f"{stage.name}: {error}")
             return
@@ -117,21 +131,15 @@ class ProcessorChanges:
             problem = "renew is for a processor" if request.renew else f"is {stage.state}; try again"
             self._answer(sender, False, f"{stage.name}: {problem}")
             return
-        self.change(stage, stage.active, msgspec.to_builtins(frame), self._answering(sender, stage, request.params))
+        params = msgspec.to_builtins(frame)
+        tell = self._answering(sender, stage, request.params)
 
-    def _answering(self, sender: bytes, stage: SupervisedStage, params: dict[str, Any]) -> Tell:
-        def tell(problem: str, _params: dict[str, Any]) -> None:
-            self._answer(sender, not problem, f"{stage.name}: {problem or f'changed {_shown(params)}'}")
+        def remember(params: Params) -> None:
+            self._wiring.change_frame(stage.name, msgspec.convert(params, Frame))
 
-        return tell
+        self._ask(Update(self._next_number(), params), _Asked(tell, stage.active, params, remember))
 
-    def _remember(self, stage: str, params: dict[str, Any]) -> None:
-        if isinstance(self._wiring.topology.stages[stage], Decode):
-            self._wiring.change_frame(msgspec.convert(params, Frame))
-        else:
-            self._wiring.change_params(stage, params)
-
-    def _renew(self, sender: bytes, stage: SupervisedStage, params: dict[str, Any]) -> None:
+    def _renew(self, sender: bytes, stage: SupervisedStage, params: Params) -> None:
         """Blue-green: what has to load models must not hold the stream up."""
         before = self._wiring.topology
         shown = _shown(params)
@@ -147,19 +155,13 @@ class ProcessorChanges:
 
         self._keeper.renew(stage, tell)
 
-    def see_to_the_dead(self) -> None:
-        """Answer those whose processor died over their wish. The next one starts with what was in force before."""
-        for number, asked in list(self._asked.items()):
-            if asked.life not in asked.stage.lives:
-                del self._asked[number]
-                asked.tell("died over this change; it was not made", {})
+    def _ask(self, update: Update, asked: _Asked) -> None:
+        self._asked[update.number] = asked
+        self._switchboard.send(asked.life.process.boot.identity, update)
 
-    def give_up(self) -> None:
-        """Answer everybody who still waits: the pipeline is at its end."""
-        waiting = list(self._asked.values())
-        self._asked.clear()
-        for asked in waiting:
-            asked.tell("the pipeline is at its end", {})
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
 
     def _heard_unasked(self, message: Updated) -> None:
         """One that waits for its turn could not follow: it must not take over with other parameters."""
@@ -169,10 +171,43 @@ class ProcessorChanges:
             self._announce("error", message.stage, "spare_could_not_follow", problem=message.problem)
             self._keeper.replace(life)
 
+    def _answering(self, sender: bytes, stage: SupervisedStage, params: Params) -> Tell:
+        def tell(problem: str, _params: Params) -> None:
+            self._answer(sender, not problem, f"{stage.name}: {problem or f'changed {_shown(params)}'}")
+
+        return tell
+
     def _answer(self, sender: bytes, ok: bool, text: str) -> None:
         self._switchboard.send(sender, Answer(ok, text))
 
 
-def _shown(params: dict[str, Any]) -> str:
+class _Together:
+    """Tells what came of several wishes once all are answered: the first problem, if there was one."""
+
+    def __init__(self, count: int, tell: Tell) -> None:
+        self._left = count
+        self._tell = tell
+        self._problem = ""
+
+    def __call__(self, problem: str, params: Params) -> None:
+        self._left -= 1
+        self._problem = self._problem or problem
+        if not self._left:
+            self._tell(self._problem, params)
+
+
+def _of_stream(lane: Lane, tell_others: Callable[[Lane], None]) -> Callable[[Params], None]:
+    """Remembers parameters with the stream that is on the lane now, for processes that wait for their turn."""
+    epoch = lane.epoch
+
+    def remember(params: Params) -> None:
+        if lane.epoch == epoch and lane.stream is not None:
+            lane.params = params
+            tell_others(lane)
+
+    return remember
+
+
+def _shown(params: Params) -> str:
     text = msgspec.json.encode(params).decode()
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -2,8 +2,9 @@
 What happens to it, `stream_keeper` decides."""
 
 import time
-from typing import Literal
+from typing import Any, Literal
 
+from pipeline.lane import Lane
 from pipeline.memory.stage_stats import Span, StageTotals, Word
 from pipeline.messages import FrameCount, StreamSpec, StreamStatus
 
@@ -14,7 +15,7 @@ class RunningStream:
     """Plain attributes that the keeper of streams moves."""
 
     def __init__(self, spec: StreamSpec, before: FrameCount, decode: StageTotals, egress: StageTotals) -> None:
-        """`before` is the pipeline's count at its start, when nothing was in flight."""
+        """`before` is its lane's count at its start, when nothing was in flight."""
         self.spec = spec
         self.state: State = "STARTING"
         self.reason = ""
@@ -28,6 +29,7 @@ class RunningStream:
         self.outcome: Literal["ENDED", "FAILED"] = "ENDED"
         self.told: set[tuple[bytes, type]] = set()  # which process was given which order at its end
         self.waiting: list[bytes] = []  # who wants to know when it is over
+        self.params: dict[str, Any] | None = None  # all that are in force for it; None: it has none of its own
         self.params_agreed = not spec.params
         self._before = before
         self._latency_before = egress.durations(Span.END_TO_END)
@@ -40,7 +42,7 @@ class RunningStream:
         return self._egress[Word.FIRST_OUT_NS] if self.opened else 0
 
     def frames(self, now: FrameCount) -> FrameCount:
-        """Its own part of the pipeline's count."""
+        """Its own part of its lane's count."""
         before = self._before
         return FrameCount(
             decoded=now.decoded - before.decoded,
@@ -51,8 +53,8 @@ class RunningStream:
             in_flight=now.in_flight - before.in_flight,
         )
 
-    def status(self, now: FrameCount, ended: float = 0.0) -> StreamStatus:
-        """`now` is the pipeline's count; `ended` when it was over, 0: it is not."""
+    def status(self, now: FrameCount, lane: Lane, ended: float = 0.0) -> StreamStatus:
+        """`now` is its lane's count; `ended` when it was over, 0: it is not."""
         frames = self.frames(now)
         first, last = self.first_out_ns, self._egress[Word.LAST_OUT_NS] if self.opened else 0
         return StreamStatus(
@@ -66,6 +68,8 @@ class RunningStream:
             fps=(frames.delivered - 1) / (last - first) * 1e9 if last > first else 0.0,
             frames=frames,
             end_to_end=self._egress.durations(Span.END_TO_END).since(self._latency_before),
+            stages=() if ended else lane.stages,
+            paused=lane.pause is not None,
         )
 
     def _ms_until(self, moment_ns: int) -> float | None:

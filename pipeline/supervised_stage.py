@@ -17,7 +17,7 @@ IDLE = "IDLE"
 
 
 NOTHING_YET = -2
-"""Before the number of any stream, and before wiring.NO_STREAM."""
+"""Before the number of any stream, and before lane.NO_STREAM."""
 
 
 class Life:
@@ -33,7 +33,7 @@ class Life:
         self.ready = False
         self.parameters: list[Parameter] | None = None  # those of its processor, as it last described them
         self.finished = False
-        self.through = NOTHING_YET  # the number of the last stream of which it has handed on everything
+        self.through: dict[int, int] = {}  # by lane: the number of the last stream that it has handed on all of
         self.asked_for = False  # its death was ordered by a person
         self.refusal: str | None = None
         self.guilt: str | None = None  # what it is being killed for
@@ -61,9 +61,11 @@ class SupervisedStage:
     have their model loaded and wait (`spares`), or pass frames through until one has (`stands_in`).
     """
 
-    def __init__(self, name: str, topology: Topology, seats: list[StageStats]) -> None:
-        spec = topology.stages.get(name)
+    def __init__(self, name: str, file_name: str, topology: Topology, seats: list[StageStats]) -> None:
+        """`file_name` is what the topology calls it: of one stage there, there is one for each stream."""
+        spec = topology.stages.get(file_name)
         self.name = name
+        self._file_name = file_name
         self.worker = name if spec is None else str(spec.__struct_config__.tag)
         self.is_service = name in SERVICES
         self.restart: Restart
@@ -101,7 +103,7 @@ class SupervisedStage:
 
     def adopt(self, topology: Topology) -> None:
         """Go by the budget and the limits of this topology from now on."""
-        spec = topology.stages.get(self.name)
+        spec = topology.stages.get(self._file_name)
         self.restart = (spec.restart if spec else None) or topology.restart
         self.limits = (spec.limits if spec else None) or topology.limits
         self.bitrate = spec.encoder.bits_per_second if isinstance(spec, Egress) and spec.encoder.crf is None else 0

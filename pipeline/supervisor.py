@@ -15,7 +15,7 @@ import zmq
 
 from pipeline.keeper import Keeper
 from pipeline.media.access_unit import CLOCK_HZ
-from pipeline.memory.stage_stats import Span, Word
+from pipeline.memory.stage_stats import Span, StageTotals, Word
 from pipeline.messages import (
     Abandon,
     Answer,
@@ -47,7 +47,7 @@ from pipeline.messages import (
     UpdateRequest,
     Usage,
 )
-from pipeline.pausing import Pausing
+from pipeline.pausing import set_pause
 from pipeline.plan import plan_of
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.recording.lease import RecordingLease
@@ -55,7 +55,7 @@ from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
 from pipeline.stage_output import Line
 from pipeline.stage_process import become_reaper, usage_of
-from pipeline.stream_keeper import StreamKeeper
+from pipeline.stream_keeper import NoSuchStream, StreamKeeper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard
 from pipeline.topology import SPINE, Decode, Egress, Inference, Ingress, Publisher, Recorder, Stage, Topology
@@ -104,10 +104,7 @@ class Supervisor:
         self._keeper = Keeper(wiring, self._switchboard, self._poller, self._announce, display.output)
         self._stages = self._keeper.stages
         self._changes = ProcessorChanges(wiring, self._keeper, self._switchboard, self._announce)
-        self._pausing = Pausing(wiring, self._keeper, self._announce)
-        self._streams = StreamKeeper(
-            wiring, self._keeper, self._switchboard, self._changes, self._pausing, self._announce
-        )
+        self._streams = StreamKeeper(wiring, self._keeper, self._switchboard, self._changes, self._announce)
         self._recording = RecordingLease(wiring, self._keeper, self._announce)
 
     def run(self) -> None:
@@ -147,9 +144,9 @@ class Supervisor:
         return self._failures + [f"{stage.name}: {stage.reason}" for stage in own if stage.outcome == FAILED]
 
     def status(self) -> Status:
-        (egress,) = self._keeper.of_kind(Egress)
+        egress = StageTotals([seat for stage in self._keeper.of_kind(Egress) for seat in stage.stats.seats])
         frames = self._wiring.frame_count()
-        streams = self._streams.statuses(frames)
+        streams = self._streams.statuses()
         return Status(
             pipeline=self._wiring.topology.name,
             state=self._state(),
@@ -158,35 +155,35 @@ class Supervisor:
             stages=[stage.status() for stage in self._stages.values()],
             links=self._wiring.link_status(),
             frames=frames,
-            repeated=egress.stats[Word.REPEATED],
+            repeated=egress[Word.REPEATED],
             fps=self._fps(egress, frames, streams),
-            end_to_end_ms=egress.stats.p50_p95_ms(Span.END_TO_END),
+            end_to_end_ms=egress.p50_p95_ms(Span.END_TO_END),
             progress=self._progress(egress),
             added=self._wiring.pictures_added(),
             streams=streams,
-            paused=self._wiring.pause is not None,
+            paused=any(lane.pause is not None for lane in self._wiring.lanes),
             streams_ended=self._streams.count_ended,
-            end_to_end=egress.stats.durations(Span.END_TO_END),
+            end_to_end=egress.durations(Span.END_TO_END),
             launcher=self._usage,
         )
 
-    def _fps(self, egress: SupervisedStage, frames: FrameCount, streams: list[StreamStatus]) -> float:
+    def _fps(self, egress: StageTotals, frames: FrameCount, streams: list[StreamStatus]) -> float:
         if self._streams.on_request:
-            return next((stream.fps for stream in streams if not stream.ended), 0.0)
-        span_ns = egress.stats[Word.LAST_OUT_NS] - egress.stats[Word.FIRST_OUT_NS]
+            return sum(stream.fps for stream in streams if not stream.ended)
+        span_ns = egress[Word.LAST_OUT_NS] - egress[Word.FIRST_OUT_NS]
         return (frames.delivered - 1) / span_ns * 1e9 if span_ns > 0 else 0.0
 
-    def _progress(self, egress: SupervisedStage) -> Progress | None:
+    def _progress(self, egress: StageTotals) -> Progress | None:
         excerpt = self._wiring.topology.excerpt
         if excerpt is None:
             return None
         (ingress,) = self._keeper.of_kind(Ingress)
         length = ingress.stats[Word.MEDIA_TICKS]
-        began = egress.stats[Word.FIRST_OUT_NS]
+        began = egress[Word.FIRST_OUT_NS]
         return Progress(
-            done_s=max(0, egress.stats[Word.MEDIA_TICKS] - excerpt.first) / CLOCK_HZ,
+            done_s=max(0, egress[Word.MEDIA_TICKS] - excerpt.first) / CLOCK_HZ,
             length_s=length / CLOCK_HZ if length else None,
-            elapsed_s=(egress.stats[Word.LAST_OUT_NS] - began) / 1e9 if began else 0.0,
+            elapsed_s=(egress[Word.LAST_OUT_NS] - began) / 1e9 if began else 0.0,
         )
 
     # The loop, in its order.
@@ -309,7 +306,7 @@ class Supervisor:
             case RestartRequest():
                 self._switchboard.send(sender, self._restart(message.stage))
             case UpdateRequest():
-                self._changes.ask(sender, message)
+                self._update(sender, message)
             case LogLevelRequest():
                 self._switchboard.send(sender, self._set_log_level(message))
             case Updated():
@@ -317,13 +314,28 @@ class Supervisor:
             case Event():
                 self._announce(message.level, message.stage, message.name, **message.fields)
             case PauseRequest():
-                self._switchboard.send(sender, self._pausing.answer(message, self._streams.running))
+                self._switchboard.send(sender, self._pause(message))
             case StreamStartRequest():
                 self._streams.start(sender, message)
             case StreamStopRequest():
                 self._streams.stop(sender, message)
             case Ready() | Finished() | StreamHandedOn() | Refused():
                 self._keeper.heard(message)
+
+    def _pause(self, request: PauseRequest) -> Answer:
+        try:
+            lanes = self._streams.lanes_meant(request.stream)
+        except NoSuchStream as problem:
+            return Answer(False, str(problem), "unknown")
+        return set_pause(self._keeper, self._announce, lanes, request.pause)
+
+    def _update(self, sender: bytes, request: UpdateRequest) -> None:
+        try:
+            lanes = self._streams.lanes_meant(request.stream) if self._streams.on_request else []
+        except NoSuchStream as problem:
+            self._switchboard.send(sender, Answer(False, str(problem), "unknown"))
+        else:
+            self._changes.ask(sender, request, lanes)
 
     def _reload(self) -> None:
         """Go by what the topology file says now: only the stages whose part has changed are started again. A file with
@@ -339,7 +351,6 @@ class Supervisor:
         else:
             for stage in self._stages.values():
                 stage.adopt(self._wiring.topology)
-            self._streams.adopted()
             self._adopt_log_levels()
             self._announce("info", "launcher", "reloaded", changed=",".join(changed) or "nothing")
             for name in changed:

@@ -31,6 +31,9 @@ from pipeline.topology_values import TopologyError
 
 MIN_LATEST_SLOTS = 3
 
+OF_ONE_STREAM_KINDS = ("trickle_app", "comfystream")
+"""Processors that keep what is of a stream in themselves, and are not told whose frame comes."""
+
 RESERVED_NAMES = ("launcher", *SERVICES)
 
 OTEL_PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
@@ -48,6 +51,7 @@ def check_graph(topology: Topology) -> None:
     _check_memory(topology)
     _check_spine(topology)
     _check_ends(topology)
+    _check_streams(topology)
     _check_links(topology)
     _check_channels(topology)
     _check_file_ends(topology)
@@ -111,6 +115,22 @@ def _check_ends(topology: Topology) -> None:
             raise TopologyError(
                 f"stages.{name}.{key}", f"missing; needed: such as {key}: {example}, or streams.on_request: true"
             )
+
+
+def _check_streams(topology: Topology) -> None:
+    """What several streams at once need."""
+    if topology.streams.max == 1:
+        return
+    if not topology.streams.on_request:
+        raise TopologyError("streams.max", "more than one stream needs streams.on_request: true; allowed without: 1")
+    for path, inference in _of_kind(topology, Inference):
+        if inference.processor.kind in OF_ONE_STREAM_KINDS:
+            raise TopologyError(
+                f"{path}.processor.{inference.processor.kind}",
+                "such a processor is of one stream; allowed: streams.max: 1, or a callable, comfyui or file",
+            )
+        if inference.processor.audio:
+            raise TopologyError(f"{path}.processor.audio", "sound is of one stream; allowed: streams.max: 1, or false")
 
 
 def _kinds() -> str:

@@ -172,13 +172,17 @@ class Api(Section, kw_only=True, frozen=True):
         return self.is_local if self.allow_private is None else self.allow_private
 
 
-class Streams(Section, kw_only=True, frozen=True):
-    """How many streams run at once: one, for now. With `on_request` none runs until somebody asks for it on the control
-    socket, and who asks says what it reads and writes: ingress has no `source`, egress no `sink`. `while_loading`: what
-    becomes of a request while no processor is at work, it waits or is refused. A stream whose source is gone, or never
-    came, for `source_timeout` seconds ends by itself."""
+MAX_STREAMS = 16
 
-    max: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+
+class Streams(Section, kw_only=True, frozen=True):
+    """How many streams may run at once, each with an ingress, a decode, an egress and links of its own; inference
+    serves all of them. With `on_request` none runs until somebody asks for it on the control socket, and who asks says
+    what it reads and writes: ingress has no `source`, egress no `sink`; more than one stream needs that.
+    `while_loading`: what becomes of a request while no processor is at work, it waits or is refused. A stream whose
+    source is gone, or never came, for `source_timeout` seconds ends by itself."""
+
+    max: Annotated[int, msgspec.Meta(ge=1, le=MAX_STREAMS)] = 1
     on_request: bool = False
     while_loading: Literal["wait", "refuse"] = "wait"
     source_timeout: Seconds = 30.0

@@ -3,30 +3,28 @@
 The launcher makes it once from a topology, tells each worker its part, and reclaims in it what a dead stage held.
 """
 
+import functools
 import os
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from pipeline.encoded_link import CURSOR_BYTES, Cursor
+from pipeline.lane import NO_STREAM, STREAM, Lane, lane_links, lane_suffix
 from pipeline.link import FrameLink
 from pipeline.listeners import Listeners
 from pipeline.media.timeline_notes import TimelineNote, read_notes
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaUnavailable
-from pipeline.memory.cuda_handle import Route, slab_bytes
+from pipeline.memory.cuda_handle import CudaSlabHandle, Route, slab_bytes
 from pipeline.memory.cuda_probe import probe
 from pipeline.memory.slab import create_slab
-from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
+from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.messages import (
-    EncodedBoot,
     FrameCount,
-    LinkBoot,
     LinkStatus,
-    Pause,
-    StreamBegin,
     StreamSpec,
     TapBoot,
     Traces,
@@ -49,17 +47,11 @@ from pipeline.topology import (
 )
 from pipeline.topology_changes import changed_stages, link_format
 from pipeline.topology_logs import Level
-from pipeline.topology_sections import Frame, Sink, Source
+from pipeline.topology_sections import Frame
 from pipeline.traces import TraceRings
-
-STREAM = "main"
-"""The one stream of a topology that names its source and its sink."""
 
 RECORDING = "recording"
 """The service that records from the start on."""
-
-NO_STREAM = -1
-"""Number of the stream before the first on request."""
 
 KEPT_NAMES = 64
 """Streams of which frames may still be in the rings of traced frames."""
@@ -69,23 +61,19 @@ class Wiring:
     def __init__(self, topology: Topology, run_dir: RunDir) -> None:
         """Raises PortInUse, naming the port and its key, and OSError when memory or descriptors run out."""
         self.topology = topology
-        self.epoch = NO_STREAM if topology.streams.on_request else 0
-        """Number of the stream that runs, or ran last."""
-        self._stream: StreamSpec | None = None  # as somebody asked for it
-        self.pause: Pause | None = None
-        """Whether inference leaves the processor alone, and what is shown meanwhile."""
-        self._fit = topology.frame.fit  # that of the stream's frames
+        self._streams_begun = 0
         self._run_dir = run_dir
         self._fds: list[int] = []
         self.listeners = Listeners(topology)
-        self.encoded = self._make_encoded()
-        self.encoded_cursor = Cursor(self.encoded.fd)
         self.allocator: Allocator | None = None
         self.frames_on_host_because = ""
         """Why frames are in host memory although the topology wants them on a GPU."""
         if topology.frame_memory != "host":
             self._allocate_on_gpu()
-        self.links = {name: self._make_link(name) for name in topology.links if topology.carries_frames(name)}
+        handles: dict[str, CudaSlabHandle] = self.allocator.handles if self.allocator is not None else {}
+        self.lanes = [Lane(number, topology, run_dir, self._slab, handles) for number in range(topology.streams.max)]
+        """Each of the streams that can run at once has one."""
+        self._lanes = {stage: lane for lane in self.lanes for stage in lane.stages}
         self._stats_fds = {
             name: [self._slab(f"{name}-stats", STATS_BYTES) for _ in range(self._seats(name))]
             for name in self.stage_names()
@@ -96,10 +84,7 @@ class Wiring:
         self.recording = uuid.uuid4().hex if topology.recording is not None else ""
         """The recording that is being made; empty: none."""
         if self._fed_again is not None:
-            begin_where_recorded(self._fed_again, self.links[self._output_of(Decode)].boot, self.encoded_cursor)
-        if topology.streams.on_request:
-            for link in self.links.values():
-                link.table.end()  # So it is between two streams, and before the first.
+            begin_where_recorded(self._fed_again, self.lanes[0].raw.boot, self.lanes[0].cursor)
 
     def adopt(self, topology: Topology) -> list[str]:
         """Go by `topology` from now on. Returns the stages whose part has changed, and which must be started again.
@@ -108,7 +93,7 @@ class Wiring:
         """
         changed = changed_stages(self.topology, topology)
         self.topology = topology
-        return changed
+        return [stage for stage in self.stage_names() if self.file_name(stage) in changed]
 
     def change_params(self, stage: str, params: dict[str, Any]) -> None:
         """From now on tell the processes of this inference stage these parameters."""
@@ -117,17 +102,17 @@ class Wiring:
         processor = msgspec.structs.replace(spec.processor, params=params)
         self._put(stage, msgspec.structs.replace(spec, processor=processor))
 
-    def frame_after(self, params: dict[str, Any]) -> Frame:
-        """What `frame` is with these parameters, of width, height and fit. Raises ValueError, for the user, for what
-        is no parameter, no size, or larger than the links' slots."""
+    def frame_after(self, stage: str, params: dict[str, Any]) -> Frame:
+        """What the `frame` of this decode stage is with these parameters, of width, height and fit. Raises ValueError,
+        for the user, for what is no parameter, no size, or larger than the links' slots."""
         unknown = set(params) - {"width", "height", "fit"}
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: not known here; allowed: width, height, fit")
         try:
-            frame = msgspec.convert(msgspec.to_builtins(self.stream_frame) | params, Frame)
+            frame = msgspec.convert(msgspec.to_builtins(self.frame(stage)) | params, Frame)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
-        for name in self.links:
+        for name in lane_links(self.topology).values():
             largest = link_format(self.topology, name)
             if not largest.holds(frame.width, frame.height):
                 raise ValueError(
@@ -136,11 +121,11 @@ class Wiring:
                 )
         return frame
 
-    def change_frame(self, frame: Frame) -> None:
-        """From now on tell the processes this; with streams on request, those of the stream that runs."""
-        if self._stream is not None:
-            self._stream = msgspec.structs.replace(self._stream, width=frame.width, height=frame.height)
-            self._fit = frame.fit
+    def change_frame(self, stage: str, frame: Frame) -> None:
+        """From now on tell the processes this; with streams on request, those of the stream that runs there."""
+        lane = self._lanes[stage]
+        if lane.stream is not None:
+            lane.change_frame(frame)
         else:
             self.topology = msgspec.structs.replace(self.topology, frame=frame)
 
@@ -156,25 +141,25 @@ class Wiring:
         assert isinstance(spec, Inference)
         return spec.processor.params
 
-    def open_stream(self, stream: StreamSpec) -> None:
-        """Begin this stream, the next by number. Its ingress, decode and egress are not there yet; the processes of
-        inference have nothing in hand, and touch nothing before they are told."""
-        self.epoch += 1
-        self._stream, self._fit = stream, self.topology.frame.fit
-        self._stream_names[self.epoch] = stream.stream
-        self._stream_names.pop(self.epoch - KEPT_NAMES, None)
-        self.encoded_cursor.clear()
-        for name, spec in self.topology.stages.items():
-            if isinstance(spec, OF_ONE_STREAM):
-                for stats in self.stats[name]:
-                    stats.begin_stream()
-        for link in self.links.values():
-            link.table.reopen()
+    def open_stream(self, lane: Lane, stream: StreamSpec) -> None:
+        """Begin this stream, the next by number, see Lane.open_stream."""
+        epoch = self._streams_begun
+        self._streams_begun += 1
+        lane.open_stream(stream, epoch, self.topology)
+        self._stream_names[epoch] = stream.stream
+        self._stream_names.pop(epoch - KEPT_NAMES, None)
+        for name in lane.stages:
+            for stats in self.stats[name]:
+                stats.begin_stream()
 
-    @property
-    def stream_begin(self) -> StreamBegin:
-        """What inference is told of the stream that runs, or ran last."""
-        return StreamBegin(self._stream.stream if self._stream else "", self.epoch)
+    def lane_of(self, stage: str) -> Lane | None:
+        """The lane that the stage belongs to; None for one that is not of one stream."""
+        return self._lanes.get(stage)
+
+    def file_name(self, stage: str) -> str:
+        """What the stage is called in the topology's file."""
+        lane = self._lanes.get(stage)
+        return stage.removesuffix(lane_suffix(lane.number, self.topology)) if lane is not None else stage
 
     def keep_stage(self, stage: str, topology: Topology) -> None:
         """Go on with what `topology` says of this stage."""
@@ -188,7 +173,18 @@ class Wiring:
         topology = self.topology
         others = {"otel": topology.tracing.otel, "recording": topology.recording}
         wanted = [name for name, section in others.items() if section is not None]
-        return [*self.listeners.services, *wanted, *topology.stages]
+        return [*self.listeners.services, *wanted, *self._all_stages()]
+
+    def _all_stages(self) -> Iterator[str]:
+        """Those of each lane together, where the file has the first of them."""
+        done = False
+        for name, spec in self.topology.stages.items():
+            if not isinstance(spec, OF_ONE_STREAM) or len(self.lanes) == 1:
+                yield name
+            elif not done:
+                done = True
+                for lane in self.lanes:
+                    yield from lane.stages
 
     @property
     def helper_pids(self) -> set[int]:
@@ -207,15 +203,15 @@ class Wiring:
     @property
     def stream_name(self) -> str:
         """The stream that runs, or ran last; empty before the first."""
-        return self._stream_names.get(self.epoch, "")
+        return self._stream_names.get(self.lanes[0].epoch, "")
 
     def recorded_topology(self) -> Topology:
         """The topology, with what is the running stream's own in it."""
-        return msgspec.structs.replace(self.topology, frame=self.stream_frame, recording=None)
+        return msgspec.structs.replace(self.topology, frame=self.lanes[0].frame(self.topology), recording=None)
 
     def timeline_notes(self) -> list[TimelineNote]:
         """Decode's timeline before each of its last segments."""
-        return read_notes(self.links[self._output_of(Decode)].table)
+        return read_notes(self.lanes[0].raw.table)
 
     @property
     def relay_url(self) -> str | None:
@@ -228,21 +224,22 @@ class Wiring:
 
     def boot(self, stage: str, incarnation: int, seat: int = 0) -> WorkerBoot:
         """What a worker of `stage` is told; `seat` is the set of counters that it uses."""
-        spec = self.spec(stage)
+        spec, lane = self.spec(stage), self._lanes.get(stage)
         on_request = self.topology.streams.on_request
         joined = isinstance(spec, Ingress | Decode)
-        audio = isinstance(spec, Inference | Egress) or (isinstance(spec, Decode) and spec.audio)
+        audio = isinstance(spec, Egress) or (isinstance(spec, Decode) and spec.audio)
+        lanes = self.lanes if isinstance(spec, Inference) else ()
         return WorkerBoot(
             pipeline=self.topology.name,
             stage=stage,
             incarnation=incarnation,
             launcher_pid=os.getpid(),
             control_endpoint=self.control_endpoint,
-            stream=self.stream_begin.stream if on_request else STREAM,
-            epoch=self.epoch,
-            log_level=self.topology.logs.level_of(stage),
+            stream=lane.begin.stream if lane is not None else "",
+            epoch=lane.epoch if lane is not None else NO_STREAM,
+            log_level=self.topology.logs.level_of(self.file_name(stage)),
             device=self.topology.device,
-            frame=self._frame(spec),
+            frame=self.frame(stage),
             stats_fd=self._stats_fds[stage][seat],
             spec=spec,
             relay_url=self.relay_url,
@@ -256,11 +253,11 @@ class Wiring:
             relay=self.topology.relay if stage == "relay" else None,
             api=self.topology.api if stage == "api" else None,
             otel=self.topology.tracing.otel if stage == "otel" else None,
-            encoded=self.encoded if joined else None,
-            input=self._link_boot(getattr(spec, "input", None)),
-            output=self._link_boot(getattr(spec, "output", None)),
-            audio_endpoint=self._run_dir.endpoint("audio") if audio else None,
-            samples_endpoint=self._run_dir.endpoint("samples") if audio and self._audio_is_processed else None,
+            encoded=lane.encoded if joined and lane is not None else None,
+            input=lane.styled.boot if isinstance(spec, Egress) and lane is not None else None,
+            output=lane.raw.boot if isinstance(spec, Decode) and lane is not None else None,
+            audio_endpoint=lane.audio_endpoint if audio and lane is not None else None,
+            samples_endpoint=lane.samples_endpoint if audio and lane is not None and self._audio_is_processed else None,
             keep_alive=spec.keep_alive if isinstance(spec, Egress) and self._is_live else 0.0,
             live=self._is_live,
             excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
@@ -270,7 +267,7 @@ class Wiring:
             changes_from=self._fed_again if isinstance(spec, Decode | Inference) else None,
             on_request=on_request,
             allow_private=self._allow_private(spec),
-            pause=self.pause if isinstance(spec, Inference) else None,
+            lanes=tuple(each.boot(sound=self._audio_is_processed) for each in lanes),
             source_timeout=self.topology.streams.source_timeout if on_request else None,
         )
 
@@ -290,9 +287,8 @@ class Wiring:
             fds.append(boot.tls_fd)
         if boot.encoded is not None:
             fds.append(boot.encoded.fd)
-        for link in (boot.input, boot.output):
-            if link is not None:
-                fds += link.fds
+        for link in (*boot.inputs, *boot.outputs):
+            fds += link.fds
         return fds
 
     def reclaim(self, stage: str, *, to_blame: bool = True) -> dict[str, int]:
@@ -302,83 +298,74 @@ class Wiring:
         The output first: it says up to where the stage's input had been passed on. The bells last: those that the dead
         process did not come to ring, and a look at the table for its neighbours.
         """
-        spec = self.topology.stages.get(stage)
-        incoming = self.links.get(getattr(spec, "input", ""))
-        outgoing = self.links.get(getattr(spec, "output", ""))
         done: dict[str, int] = {}
-        if outgoing is not None:
-            outcome = Outcome.CRASH if incoming is None else Outcome.RETRY
-            done["filling"] = outgoing.table.reclaim_producer(outcome)
-        if incoming is not None:
-            passed_on = outgoing.table.published if outgoing is not None else 0
-            done["retried"], done["dropped"] = incoming.table.reclaim_consumer(passed_on, to_blame=to_blame)
-        for link in (outgoing, incoming):
-            if link is not None:
-                link.wake()
+        for incoming, outgoing in self._ends(stage):
+            if outgoing is not None:
+                outcome = Outcome.CRASH if incoming is None else Outcome.RETRY
+                _count(done, filling=outgoing.table.reclaim_producer(outcome))
+            if incoming is not None:
+                passed_on = outgoing.table.published if outgoing is not None else 0
+                retried, dropped = incoming.table.reclaim_consumer(passed_on, to_blame=to_blame)
+                _count(done, retried=retried, dropped=dropped)
+            for link in (outgoing, incoming):
+                if link is not None:
+                    link.wake()
         return done
 
-    def newest_only_link(self, stage: str) -> FrameLink | None:
-        """The link from which `stage` takes the newest frame only, if there is one."""
-        link = self.links.get(getattr(self.topology.stages.get(stage), "input", ""))
-        return link if link is not None and link.boot.policy == "latest" else None
+    def newest_only_links(self, stage: str) -> list[FrameLink]:
+        """The links from which `stage` takes the newest frame only."""
+        incoming = (link for link, _ in self._ends(stage))
+        return [link for link in incoming if link is not None and link.boot.policy == "latest"]
 
-    def end_output(self, stage: str) -> None:
-        """Say in the place of a stage that will not come back that nothing more follows."""
-        outgoing = self.links.get(getattr(self.topology.stages.get(stage), "output", ""))
-        if outgoing is not None and not outgoing.table.ended:
-            outgoing.table.end()
-            outgoing.wake()
+    def end_output(self, stage: str, lane: Lane | None = None) -> None:
+        """Say in the place of a stage that will not come back that nothing more follows: on this lane, or on all."""
+        for _, outgoing in self._ends(stage):
+            of_others = lane is not None and outgoing not in lane.links
+            if outgoing is not None and not of_others and not outgoing.table.ended:
+                outgoing.table.end()
+                outgoing.wake()
 
-    def discard_output(self, stage: str) -> None:
-        """Throw away what the stage hands on, counted as `shutdown`: the stage behind it will not come back."""
-        self.links[getattr(self.topology.stages[stage], "output", "")].discard()
+    def _ends(self, stage: str) -> list[tuple[FrameLink | None, FrameLink | None]]:
+        """The frame links before and behind the stage; inference has a pair on every lane."""
+        spec, lane = self.topology.stages.get(self.file_name(stage)), self._lanes.get(stage)
+        if isinstance(spec, Inference):
+            return [(each.raw, each.styled) for each in self.lanes]
+        if lane is None:
+            return []
+        return [(lane.styled if stage == lane.egress else None, lane.raw if stage == lane.decode else None)]
 
     def abandon(self) -> int:
-        """Free every slot still held, counted as `shutdown`. All workers must be gone, or hold none and wait."""
-        return sum(link.table.abandon() for link in self.links.values())
+        """Free every slot still held, counted as `shutdown`. All workers must be gone."""
+        return sum(lane.abandon() for lane in self.lanes)
+
+    @property
+    def links(self) -> dict[str, FrameLink]:
+        """Every frame link by its name."""
+        return {link.boot.name: link for lane in self.lanes for link in lane.links}
 
     def link_status(self) -> list[LinkStatus]:
         """Every frame link's slots and counts."""
-        topology = self.topology
-        return [
-            link.status(topology.producer_of(name) or "", topology.consumer_of(name) or "")
-            for name, link in self.links.items()
-        ]
+        name = self.topology.stage_of(Inference)
+        assert name is not None
+        return [status for lane in self.lanes for status in lane.link_status(name)]
 
     def traces(self) -> Traces:
         """The way of frames that were traced."""
         return self._trace_rings.read(self._stream_names)
 
     def frame_count(self) -> FrameCount:
-        """The equation over the chain decode -> inference -> egress.
-
-        A frame that inference has in hand is in a slot of both links; it counts once.
-        """
-        raw, styled = (self.links[self._output_of(worker)].table for worker in (Decode, Inference))
-        twice = sum(slot.state == FILLING and slot.verdict is not Outcome.ADDED for slot in styled.slots)
-        twice += sum(slot.state == IN_USE and slot.seq < styled.published for slot in raw.slots)
-        dropped = {
-            outcome.name.lower(): count
-            for outcome in Outcome
-            if outcome.is_drop and (count := raw.count(outcome) + styled.count(outcome))
-        }
-        return FrameCount(
-            decoded=raw.begun() + raw.dropped_before_slot(),
-            delivered=styled.count(Outcome.DELIVERED),
-            dropped=dropped,
-            in_flight=raw.in_flight() + styled.in_flight() - styled.added_in_flight() - twice,
-        )
+        """The equation over all lanes; see Lane.frame_count."""
+        return functools.reduce(FrameCount.plus, (lane.frame_count() for lane in self.lanes))
 
     def pictures_added(self) -> int:
         """Those that the processor made besides the frames' own."""
-        return self.links[self._output_of(Inference)].table.count(Outcome.ADDED)
+        return sum(lane.pictures_added() for lane in self.lanes)
 
     def close(self) -> None:
         """Give back memory, descriptors and sockets. The workers must be gone."""
-        self.encoded_cursor.close()
         self._trace_rings.close()
-        for link in self.links.values():
-            link.close()
+        for lane in self.lanes:
+            lane.close()
         for seats in self.stats.values():
             for stats in seats:
                 stats.close()
@@ -393,10 +380,10 @@ class Wiring:
         topology = self.topology
         device = int(topology.device.removeprefix("cuda:")) if topology.device != "auto" else 0
         route: Route = "ipc" if topology.frame_memory == "cuda-ipc" else "vmm"
-        names = [name for name in topology.links if topology.carries_frames(name)]
+        links = lane_links(topology).items()
         try:
             probe(device, route)
-            slabs = {name: slab_bytes(topology.links[name].slots, link_format(topology, name).nbytes) for name in names}
+            slabs = {own: slab_bytes(topology.links[of].slots, link_format(topology, of).nbytes) for own, of in links}
             self.allocator = Allocator(device, route, slabs)
         except CudaUnavailable as problem:
             self.frames_on_host_because = str(problem)
@@ -418,32 +405,15 @@ class Wiring:
         renewed = 1  # The one that is loaded beside the one at work.
         return 1 + spec.spares + renewed + spec.has_stand_in
 
-    def _output_of(self, worker: type[Decode | Inference]) -> str:
-        return next(stage.output for stage in self.topology.stages.values() if isinstance(stage, worker))
-
     def spec(self, stage: str) -> AnyStage | None:
         """What the topology says of the stage, with the source or the sink of the stream that runs."""
-        spec, stream = self.topology.stages.get(stage), self._stream
-        if stream is None:
-            return spec
-        if isinstance(spec, Ingress):
-            return msgspec.structs.replace(spec, source=Source(trickle=stream.subscribe_url))
-        if isinstance(spec, Egress):
-            return msgspec.structs.replace(spec, sink=Sink(trickle=stream.publish_url, text=stream.data_url or None))
-        return spec
+        spec, lane = self.topology.stages.get(self.file_name(stage)), self._lanes.get(stage)
+        return lane.spec(spec) if lane is not None and spec is not None else spec
 
-    def _frame(self, spec: AnyStage | None) -> Frame:
-        """The size that the stream's own stages work in; inference warms up for the topology's."""
-        return self.stream_frame if isinstance(spec, OF_ONE_STREAM) else self.topology.frame
-
-    @property
-    def stream_frame(self) -> Frame:
-        """The size of the frames of the stream that runs, and of the next one until it says otherwise."""
-        frame, stream = self.topology.frame, self._stream
-        if stream is None:
-            return frame
-        width, height = stream.width or frame.width, stream.height or frame.height
-        return msgspec.structs.replace(frame, width=width, height=height, fit=self._fit)
+    def frame(self, stage: str) -> Frame:
+        """The size that a stream's own stages work in; inference warms up for the topology's."""
+        lane = self._lanes.get(stage)
+        return lane.frame(self.topology) if lane is not None else self.topology.frame
 
     def _relay_token(self, stage: str) -> str | None:
         """What opens the relay to `stage`; None if it has no business there, or needs none."""
@@ -471,23 +441,11 @@ class Wiring:
             return TapBoot(self.tape_endpoint, self.recording, waits=source is not None and source.is_hurried)
         return None
 
-    def _link_boot(self, name: str | None) -> LinkBoot | None:
-        return self.links[name].boot if name in self.links else None
-
-    def _make_encoded(self) -> EncodedBoot:
-        name = next(stage.output for stage in self.topology.stages.values() if isinstance(stage, Ingress))
-        limit = self.topology.links[name].buffer_bytes
-        return EncodedBoot(name, self._slab(name, CURSOR_BYTES), self._run_dir.endpoint(name), limit)
-
-    def _make_link(self, name: str) -> FrameLink:
-        link = self.topology.links[name]
-        cuda = self.allocator.handles[name] if self.allocator else None
-        return FrameLink(name, link.slots, link.policy, link_format(self.topology, name), cuda)
-
     def _make_trace_rings(self) -> TraceRings:
         """For whoever ends a frame: the stages behind ingress, and the launcher in the place of one that is dead."""
-        stages = self.topology.stages.items()
-        seats = {name: self._seats(name) for name, spec in stages if isinstance(spec, Decode | Inference | Egress)}
+        specs = {name: self.spec(name) for name in self.stage_names()}
+        ends = [name for name, spec in specs.items() if isinstance(spec, Decode | Inference | Egress)]
+        seats = {name: self._seats(name) for name in ends}
         rings = TraceRings(self.topology.name, self.topology.tracing.every, seats)
         for link in self.links.values():
             link.table.on_end = rings.own.end
@@ -497,6 +455,11 @@ class Wiring:
         fd = create_slab(f"{self.topology.name}-{name}", nbytes)
         self._fds.append(fd)
         return fd
+
+
+def _count(done: dict[str, int], **more: int) -> None:
+    for what, count in more.items():
+        done[what] = done.get(what, 0) + count
 
 
 def encode_boot(boot: WorkerBoot) -> int:

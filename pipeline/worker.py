@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import os
 import queue
-import select
 import signal
 import sys
 import threading
@@ -49,6 +48,7 @@ from pipeline.parent_death import die_with
 from pipeline.recording.tap import Tap
 from pipeline.topology import Inference
 from pipeline.topology_sections import Schedule
+from pipeline.worker_lane import WorkerLane
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,11 +84,8 @@ class Worker:
         self._orders: queue.SimpleQueue[Activate | Update] = queue.SimpleQueue()
         # While it has none, the links' bells are another process's to hear.
         self._has_links = not isinstance(boot.spec, Inference)
-        self.stream, self.epoch = boot.stream, boot.epoch
-        """The stream being worked on, and its number."""
-        self._newest: StreamBegin | None = None  # stream that was told of
-        self.pause = boot.pause
-        """The processor is to be left alone while this is there."""
+        self.lanes = [WorkerLane(number, lane) for number, lane in enumerate(boot.lanes)]
+        """The streams that this process of inference serves."""
         self.farewell = ""
         """Why this process comes to its end by itself, for the launcher to say."""
         self.abandoned = False
@@ -119,31 +116,20 @@ class Worker:
         """Tell the launcher that this stage can take work, and what its processor's parameters are."""
         self._send(Ready(self.boot.stage, self.boot.incarnation, detail, parameters))
 
-    def wait_for_turn(self, apply: Callable[[Update], None] | None = None) -> None:
+    def wait_for_turn(self, apply: Callable[[Update], object] | None = None) -> None:
         """Return when the links are this process's to use; until then `apply` sees to each Update. One that is not
         needed any more waits until it is killed."""
         while isinstance(order := self._orders.get(), Update):
             if apply is not None:
                 apply(order)
         self._has_links = True
-        self._take_up_stream()
+        for lane in self.lanes:
+            lane.take_up()
 
-    def wait_for_stream(self, see_to_updates: Callable[[], None] | None = None) -> bool:
-        """Everything of the present stream was handed on: say so, and wait for the next one, with `see_to_updates`
-        called whenever there may be one. False: no other comes. The links must be left alone meanwhile."""
-        if not self.boot.on_request:
-            return False
-        self._send(StreamHandedOn(self.boot.stage, self.boot.incarnation, self.epoch))
-        woken = select.poll()
-        woken.register(self.wake_fd, select.POLLIN)
-        while not self.draining:
-            self.clear_wake()
-            if see_to_updates is not None:
-                see_to_updates()
-            if self._take_up_stream():
-                return True
-            woken.poll()
-        return False
+    def handed_on(self, lane: WorkerLane) -> None:
+        """Everything of the lane's stream was handed on. Its links must be left alone until it takes up another."""
+        if self.boot.on_request:
+            self._send(StreamHandedOn(self.boot.stage, self.boot.incarnation, lane.number, lane.epoch))
 
     def next_update(self) -> Update | None:
         """A change of parameters that is asked for, if there is one. To be answered with `updated`."""
@@ -162,7 +148,9 @@ class Worker:
     ) -> None:
         """`params` are all that are in force now, described by `parameters` if the processor does that; None: nothing
         was changed, because of `problem`."""
-        self._send(Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem, parameters))
+        self._send(
+            Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem, order.lane, parameters)
+        )
 
     def debug(self, name: str, **fields: str | int | float) -> None:
         if log.is_wanted("DEBUG"):
@@ -214,21 +202,13 @@ class Worker:
         self._line.join()
         self.zmq.destroy(linger=1000)
 
-    def _take_up_stream(self) -> bool:
-        """Go over to the newest stream that was told of; whether there was another."""
-        begun = self._newest
-        if begun is None or begun.epoch == self.epoch:
-            return False
-        self.stream, self.epoch = begun.stream, begun.epoch
-        return True
-
     def wake(self) -> None:
         """Bring the main thread back to its loop, wherever it waits: in a poll of `wake_fd`, or at a link."""
         os.eventfd_write(self.wake_fd, 1)
-        if self.boot.input is not None:
-            wake(self.boot.input.ready_fd)
-        if self.boot.output is not None:
-            wake(self.boot.output.free_fd)
+        for link in self.boot.inputs:
+            wake(link.ready_fd)
+        for link in self.boot.outputs:
+            wake(link.free_fd)
 
     def _send(self, message: ToLauncher | None) -> None:
         self._outbox.put(message)
@@ -260,11 +240,10 @@ class Worker:
             self._orders.put(order)
             if self._has_links:
                 self.wake()
-        elif isinstance(order, StreamBegin):
-            self._newest = order
-            os.eventfd_write(self.wake_fd, 1)
-        elif isinstance(order, SetPause):
-            self.pause = order.pause
+        elif isinstance(order, StreamBegin | SetPause):
+            self.lanes[order.lane].hear(order)
+            if self._has_links:
+                self.wake()
         elif isinstance(order, Record):
             self.tap.recording = order.recording
         elif isinstance(order, Drain):

@@ -18,7 +18,7 @@ REAL, STAND_IN, NOTHING = False, True, None
 def make_stage(slab_fd):
     def make(name="inference", seats=1, **settings):
         topology = load_topology(DEMO, settings)
-        return SupervisedStage(name, topology, [StageStats(slab_fd(STATS_BYTES)) for _ in range(seats)])
+        return SupervisedStage(name, name, topology, [StageStats(slab_fd(STATS_BYTES)) for _ in range(seats)])
 
     return make
 

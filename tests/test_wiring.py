@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from pipeline.doorbell import BellListener
-from pipeline.encoded_link import NO_SEGMENT
+from pipeline.encoded_link import NO_SEGMENT, Cursor
+from pipeline.lane import NO_STREAM
 from pipeline.listeners import PortInUse
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
@@ -19,7 +20,7 @@ from pipeline.run_dir import RunDir
 from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import load_topology
 from pipeline.topology_sections import Sink, Source
-from pipeline.wiring import NO_STREAM, Wiring, encode_boot
+from pipeline.wiring import Wiring, encode_boot
 
 DEMO = Path(__file__).resolve().parents[1] / "configs/demo.yaml"
 SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
@@ -119,7 +120,7 @@ def test_closing_gives_every_descriptor_back(held_dir):
         ("relay", {"listen_fd"}),
         ("ingress", {"encoded"}),
         ("decode", {"encoded", "output", "audio_endpoint"}),
-        ("inference", {"input", "output", "audio_endpoint"}),
+        ("inference", {"lanes"}),
         ("egress", {"input", "audio_endpoint"}),
         ("publisher", set()),
         ("recorder", set()),
@@ -129,8 +130,8 @@ def test_each_worker_is_told_its_part_and_no_more(wiring, stage, parts):
     boot = wiring.boot(stage, 3)
     told = {
         name
-        for name in ("listen_fd", "encoded", "input", "output", "audio_endpoint")
-        if getattr(boot, name) is not None
+        for name in ("listen_fd", "encoded", "input", "output", "audio_endpoint", "lanes")
+        if getattr(boot, name) not in (None, ())
     }
     assert told == parts
     assert (boot.stage, boot.incarnation, boot.launcher_pid) == (stage, 3, os.getpid())
@@ -138,10 +139,11 @@ def test_each_worker_is_told_its_part_and_no_more(wiring, stage, parts):
 
 def test_neighbours_are_joined_by_the_same_memory_and_sockets(wiring):
     boots = {stage: wiring.boot(stage, 1) for stage in wiring.stage_names()}
-    assert boots["decode"].output == boots["inference"].input
-    assert boots["inference"].output == boots["egress"].input
+    (lane,) = boots["inference"].lanes
+    assert boots["decode"].output == lane.input
+    assert lane.output == boots["egress"].input
     assert boots["ingress"].encoded == boots["decode"].encoded
-    assert boots["decode"].audio_endpoint == boots["egress"].audio_endpoint
+    assert boots["decode"].audio_endpoint == lane.audio_endpoint == boots["egress"].audio_endpoint
     assert boots["decode"].output.fd != boots["egress"].input.fd
 
 
@@ -179,16 +181,22 @@ def on_request(held_dir):
     wiring.close()
 
 
+def open_stream(wiring, stream, lane=0):
+    wiring.open_stream(wiring.lanes[lane], stream)
+
+
 def test_before_the_first_stream_the_links_are_as_after_one(on_request):
     assert all(link.ended for link in on_request.link_status())
     boot = on_request.boot("inference", 1)
-    assert (boot.stream, boot.epoch, boot.on_request) == ("", NO_STREAM, True)
+    (lane,) = boot.lanes
+    assert (lane.stream, lane.epoch, boot.on_request) == ("", NO_STREAM, True)
 
 
 def test_the_stages_of_a_stream_are_told_what_it_brings(on_request):
-    on_request.open_stream(StreamSpec("a", "in", "https://server.example/out", width=8, height=4))
+    open_stream(on_request, StreamSpec("a", "in", "https://server.example/out", width=8, height=4))
     boots = {name: on_request.boot(name, 1) for name in on_request.topology.stages}
-    assert {(boot.stream, boot.epoch) for boot in boots.values()} == {("a", 0)}
+    told = {(boots[name].stream, boots[name].epoch) for name in ("ingress", "decode", "egress")}
+    assert told | {(lane.stream, lane.epoch) for lane in boots["inference"].lanes} == {("a", 0)}
     assert boots["ingress"].spec.source == Source(trickle="in")
     assert boots["egress"].spec.sink == Sink(trickle="https://server.example/out")
     assert (boots["ingress"].relay_token, boots["egress"].relay_token) == ("${OURS}", None)
@@ -200,7 +208,7 @@ def test_the_stages_of_a_stream_are_told_what_it_brings(on_request):
 
 
 def test_a_stream_finds_nothing_of_the_one_before(on_request):
-    on_request.open_stream(StreamSpec("a", "in", "out"))
+    open_stream(on_request, StreamSpec("a", "in", "out"))
     chain = Chain(on_request)
     chain.decode_frame()
     source = chain.take()
@@ -209,17 +217,17 @@ def test_a_stream_finds_nothing_of_the_one_before(on_request):
     chain.deliver()
     chain.decode.end()
     chain.inference_out.end()
-    on_request.encoded_cursor.move(7, 100)
-    on_request.encoded_cursor.base = 3
+    cursor = Cursor(on_request.boot("decode", 1).encoded.fd)
+    cursor.move(7, 100)
+    cursor.base = 3
     for name in ("decode", "egress"):
         stats = StageStats(on_request.boot(name, 1).stats_fd)
         stats.out()
         stats[Word.MEDIA_TICKS] = 9000
 
-    on_request.open_stream(StreamSpec("b", "in", "out"))
+    open_stream(on_request, StreamSpec("b", "in", "out"))
 
-    assert on_request.stream_begin == StreamBegin("b", 1)
-    cursor = on_request.encoded_cursor
+    assert on_request.lanes[0].begin == StreamBegin(0, "b", 1)
     assert (cursor.segment, cursor.offset, cursor.base) == (NO_SEGMENT, 0, 0)
     assert not any(link.ended for link in on_request.link_status())
     assert all(link.table.last_pts is None for link in on_request.links.values())
@@ -230,13 +238,13 @@ def test_a_stream_finds_nothing_of_the_one_before(on_request):
 
 
 def test_what_its_egress_will_not_take_is_counted(on_request):
-    on_request.open_stream(StreamSpec("a", "in", "out"))
+    open_stream(on_request, StreamSpec("a", "in", "out"))
     chain = Chain(on_request)
     chain.decode_frame()
     source = chain.take()
     chain.inference_out.publish(chain.begin(source), 0)
     chain.inference_in.finish(source, Outcome.DELIVERED)
-    on_request.discard_output("inference")
+    on_request.lanes[0].styled.discard()
     assert_count(on_request, delivered=0, in_flight=0, shutdown=1)
 
 
@@ -449,11 +457,11 @@ def test_a_size_that_the_slots_hold_is_taken_up_by_decode_alone(held_dir):
 )
 def test_a_frame_that_cannot_be_is_refused_in_words(wiring, params, said):
     with pytest.raises(ValueError, match=said):
-        wiring.frame_after(params)
+        wiring.frame_after("decode", params)
 
 
 def test_what_a_change_of_the_frame_does_not_name_stays(wiring):
-    frame = wiring.frame_after({"fit": "pad"})
+    frame = wiring.frame_after("decode", {"fit": "pad"})
     assert (frame.width, frame.height, frame.fit) == (16, 16, "pad")
 
 
@@ -477,7 +485,7 @@ def test_the_plan_names_stages_links_channels_and_the_processors_parameters(wiri
 def test_the_plan_of_a_stream_on_request_is_that_of_the_stream(on_request):
     ends = [stage for stage in plan_of(on_request, None).stages if stage.worker in ("ingress", "egress")]
     assert [(end.reads, end.writes) for end in ends] == [("", ""), ("", "")]
-    on_request.open_stream(StreamSpec("a", "in", "out", width=8, height=4))
+    open_stream(on_request, StreamSpec("a", "in", "out", width=8, height=4))
     plan = plan_of(on_request, None)
     ends = {stage.worker: stage for stage in plan.stages}
     assert (ends["ingress"].reads, ends["egress"].writes) == ("in", "out")

@@ -79,7 +79,7 @@ class Egress:
             self._text.send()
         self._segmenter.close()
         if self._tap.recording:
-            self._tap.send(OutputEnd(time.monotonic_ns()), self._worker.epoch)
+            self._tap.send(OutputEnd(time.monotonic_ns()), self._worker.boot.epoch)
 
     def close(self) -> None:
         self._source.close()

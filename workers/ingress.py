@@ -17,7 +17,7 @@ def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, Ingress)
     assert worker.boot.encoded is not None
-    link = EncodedWriter(worker.boot.encoded, worker.zmq, input_tap(worker.tap, worker.epoch))
+    link = EncodedWriter(worker.boot.encoded, worker.zmq, input_tap(worker.tap, worker.boot.epoch))
     assert spec.source is not None
     if spec.source.trickle is not None:
         channel = channel_address(spec.source.trickle, worker.boot)

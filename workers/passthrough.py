@@ -13,29 +13,42 @@ from pipeline.audio_link import AudioListener, AudioWriter
 from pipeline.link import LinkWriter, open_reader
 from pipeline.media.notice import Notice
 from pipeline.memory.slot_pixels import Pixels, open_source, open_target
-from pipeline.memory.slot_table import Outcome
+from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
+from pipeline.rounds import serve_streams
 from pipeline.topology import AnyStage, Inference
 from pipeline.worker import Worker, run
+from pipeline.worker_lane import WorkerLane
 
 
-def pass_frames(worker: Worker) -> None:
-    """Until decode has ended, every frame was handed on, and no other stream comes."""
-    boot, stats = worker.boot, worker.stats
-    assert boot.input is not None
-    assert boot.output is not None
-    reader = open_reader(boot.input, owner=boot.incarnation, tracer=worker.tracer)
-    writer = LinkWriter(boot.output, owner=boot.incarnation)
-    source, pixels = open_source(boot.input, reader.table), open_target(boot.output, writer.table)
-    show = _show(boot.spec)
-    sound = _pass_sound(worker)
-    while not reader.drained or _goes_on(worker, writer):
-        slot = reader.take()
-        if slot is None:
-            continue
+class Passing:
+    """One stream's frames and sound, handed on as they are. See `rounds.Work`."""
+
+    def __init__(self, worker: Worker, lane: WorkerLane) -> None:
+        boot = lane.boot
+        self.lane = lane
+        self.runs = False
+        self.weight = 1.0
+        self.reader = open_reader(boot.input, owner=worker.boot.incarnation, tracer=worker.tracer)
+        self.writer = LinkWriter(boot.output, owner=worker.boot.incarnation)
+        self._worker = worker
+        self._source = open_source(boot.input, self.reader.table)
+        self._target = open_target(boot.output, self.writer.table)
+        self._show = _show(worker.boot.spec)
+        self._sound = _pass_sound(worker, lane)
+
+    @property
+    def is_over(self) -> bool:
+        return self.reader.drained
+
+    def begin(self) -> None:
+        self.runs = True
+
+    def serve(self, slot: Slot) -> None:
+        worker, stats = self._worker, self._worker.stats
         stats.add(Word.UNITS_IN)
         while (
-            target := writer.acquire(
+            target := self.writer.acquire(
                 seq=slot.seq,
                 pts=slot.pts,
                 epoch=slot.epoch,
@@ -45,31 +58,33 @@ def pass_frames(worker: Worker) -> None:
             )
         ) is None:
             worker.check_abandoned()
-        worker.tracer.pass_on(slot, writer.table, target)
+        worker.tracer.pass_on(slot, self.writer.table, target)
         stats.busy()
-        show(source.picture(slot), pixels.array(target))
-        pixels.complete(target)
+        self._show(self._source.picture(slot), self._target.array(target))
+        self._target.complete(target)
         stats.idle()
-        writer.publish(target)
+        self.writer.publish(target)
         stats.record(Span.STAGE, time.monotonic_ns() - slot.ready_ns)
         stats.out()
-        reader.release(slot, Outcome.DELIVERED)
-    if sound is not None:
-        sound.close()
+        self.reader.release(slot, Outcome.DELIVERED)
+
+    def see_to_the_rest(self) -> None:
+        """The sound has a thread of its own."""
+
+    def finish(self) -> None:
+        self.writer.end()
+        self.runs = False
+
+    def close(self) -> None:
+        if self._sound is not None:
+            self._sound.close()
 
 
-def _goes_on(worker: Worker, writer: LinkWriter) -> bool:
-    """The stream is at its end: say so to egress. Whether another one has begun."""
-    writer.end()
-    return worker.wait_for_stream()
-
-
-def _pass_sound(worker: Worker) -> AudioListener | None:
+def _pass_sound(worker: Worker, lane: WorkerLane) -> AudioListener | None:
     """The sound, where it goes through inference."""
-    boot = worker.boot
+    boot = lane.boot
     if boot.samples_endpoint is None:
         return None
-    assert boot.audio_endpoint is not None
     return AudioListener(boot.samples_endpoint, worker.zmq, AudioWriter(boot.audio_endpoint, worker.zmq).forward)
 
 
@@ -83,7 +98,10 @@ def _show(spec: AnyStage | None) -> Callable[[Pixels, Pixels], None]:
 def main(worker: Worker) -> None:
     worker.ready("hands frames on as they are, while inference is away")
     worker.wait_for_turn()
-    pass_frames(worker)
+    works = [Passing(worker, lane) for lane in worker.lanes]
+    serve_streams(worker, works, lambda: None)
+    for work in works:
+        work.close()
 
 
 if __name__ == "__main__":

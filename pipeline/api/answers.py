@@ -5,9 +5,12 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.api.redact import redacted, redacted_spec
-from pipeline.messages import FrameCount, Status, StreamSpec, StreamStatus
+from pipeline.messages import FrameCount, StageStatus, Status, StreamSpec, StreamStatus
 
 UNDER_WAY = ("STARTING", "ONLINE", "STOPPING")
+
+OF_ONE_STREAM = ("ingress", "decode", "egress")
+"""The workers that each stream has for itself."""
 
 GATEWAY_ID = "gateway_request_id"
 
@@ -120,6 +123,11 @@ def view(stream: StreamStatus) -> StreamView:
 
 def under_way(status: Status) -> list[StreamStatus]:
     return [stream for stream in status.streams if stream.state in UNDER_WAY]
+
+
+def is_of_another(stream: StreamStatus, stage: StageStatus) -> bool:
+    """Whether the stage belongs to another stream; inference and services belong to all."""
+    return stage.worker in OF_ONE_STREAM and bool(stream.stages) and stage.stage not in stream.stages
 
 
 def is_called(spec: StreamSpec, name: str) -> bool:

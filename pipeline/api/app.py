@@ -197,7 +197,7 @@ class Api:
     async def params(self, request: web.Request) -> web.Response:
         """With the id of a stream, which has to be under way; without one, of whatever runs."""
         given = await read_object(request)
-        name = request.match_info.get("stream_id", "")
+        name, stream = request.match_info.get("stream_id", ""), ""
         status = await self._line.status()
         if name:
             stream = streams.find(status, name, "update").spec.stream
@@ -205,7 +205,7 @@ class Api:
                 raise ApiError(404, f"the stream {stream!r} is over", code="unknown")
         elif not has_stream(status):
             raise ApiError(400, f"{streams.NO_STREAM} to update", code="unknown")
-        return self._answer_change(await change(self._line, given), name, UPDATED)
+        return self._answer_change(await change(self._line, given, stream), stream, UPDATED)
 
     async def stream_status(self, request: web.Request) -> web.Response:
         return _json(streams.state_of(await self._line.status(), request.match_info.get("stream_id", "")))

@@ -18,15 +18,16 @@ class Changed(NamedTuple):
     ignored: list[str]
 
 
-async def change(line: LauncherLine, given: dict[str, Any]) -> Changed:
-    """Have the launcher change the processor's parameters, then the size. Raises ApiError when it cannot be done; what
-    came before stays done, and the error says so. Raises LauncherSilent."""
+async def change(line: LauncherLine, given: dict[str, Any], stream: str = "") -> Changed:
+    """Have the launcher change the processor's parameters, then the size, of the stream with this id; empty: of all
+    that run. Raises ApiError when it cannot be done; what came before stays done, and the error says so. Raises
+    LauncherSilent."""
     params = sort_params(given)
     status = await line.status()
     done: dict[str, Any] = {}
     ignored = list(params.ignored)
     if params.processor:
-        answer = await line.update(stage_of(status, "inference"), params.processor)
+        answer = await line.update(stage_of(status, "inference"), params.processor, stream)
         if not answer.ok:
             raise await _refusal(line, answer, "")
         done |= params.processor
@@ -34,11 +35,19 @@ async def change(line: LauncherLine, given: dict[str, Any]) -> Changed:
         ignored += ["width", "height"]  # A size is a stream's, and there is none.
     elif params.size is not None:
         size = dict(zip(("width", "height"), params.size, strict=True))
-        answer = await line.update(stage_of(status, "decode"), size)
-        if not answer.ok:
-            raise await _refusal(line, answer, "; the other parameters are in force" if done else "")
+        for stage in _decoders(status, stream):
+            answer = await line.update(stage, size)
+            if not answer.ok:
+                raise await _refusal(line, answer, "; the other parameters are in force" if done else "")
         done |= size
     return Changed(done, ignored)
+
+
+def _decoders(status: Status, stream: str) -> list[str]:
+    """The stages that decode this stream; empty: any that run, or that of the topology."""
+    of = [each for each in under_way(status) if stream in ("", each.spec.stream)]
+    names = [stage.stage for stage in status.stages if stage.worker == "decode"]
+    return [name for each in of for name in names if name in each.stages] or [stage_of(status, "decode")]
 
 
 def stage_of(status: Status, worker: str) -> str:

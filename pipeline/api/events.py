@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.api.answers import is_of_another
 from pipeline.api.redact import redacted, redacted_spec
 from pipeline.messages import StageStatus, Status, StreamStatus, SupervisionEvent
 
@@ -104,7 +105,7 @@ def restarted(event: SupervisionEvent, stage: StageStatus) -> Fields:
 
 def status(now: Status, stream: StreamStatus) -> Fields:
     """The figures. As the runner's PipelineStatus, which the gateway keeps as the stream's status."""
-    by_worker = {stage.worker: stage for stage in now.stages}
+    by_worker = {stage.worker: stage for stage in now.stages if not is_of_another(stream, stage)}
     decode, inference = by_worker.get("decode"), by_worker.get("inference")
     return {
         "type": "status",

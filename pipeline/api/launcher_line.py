@@ -53,8 +53,8 @@ class LauncherLine:
     async def pause(self, stream: str, pause: Pause | None) -> Answer:
         return await self._prompt.ask(self._prompt.client.pause(stream, pause))
 
-    async def update(self, stage: str, params: dict[str, Any]) -> Answer:
-        return await self._changes.ask(self._changes.client.update(stage, params))
+    async def update(self, stage: str, params: dict[str, Any], stream: str = "") -> Answer:
+        return await self._changes.ask(self._changes.client.update(stage, params, stream=stream))
 
     def events(self) -> AsyncGenerator[SupervisionEvent, None]:
         """Every supervision event from now on."""

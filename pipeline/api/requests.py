@@ -27,7 +27,8 @@ Workflow = dict[str, Any] | list[Any] | str | None
 class StreamStart(msgspec.Struct, frozen=True):
     """A stream: channels as URLs, or as names on the embedded relay. What a gateway calls it comes back in answers and
     events; the first of `stream_id`, `gateway_request_id` and `manifest_id` is its id, by default a new one. `prompts`,
-    `prompt`, `width` and `height` may stand in `params` instead; the other `params` are the processor's."""
+    `prompt`, `width` and `height` may stand in `params` instead; the other `params` are the processor's. Where several
+    streams want more of the processor than there is, each gets a share after its `weight`."""
 
     subscribe_url: str | None = None
     publish_url: str | None = None
@@ -44,6 +45,7 @@ class StreamStart(msgspec.Struct, frozen=True):
     prompt: Workflow = None
     width: Size = None
     height: Size = None
+    weight: Annotated[float, msgspec.Meta(ge=0.01, le=100)] = 1.0
 
 
 class StreamStop(msgspec.Struct, frozen=True):

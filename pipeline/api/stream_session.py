@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import log
 from pipeline.api import events
+from pipeline.api.answers import is_of_another
 from pipeline.api.changes import Changed, change
 from pipeline.api.control_channel import ControlChannel
 from pipeline.api.events_channel import EventsChannel
@@ -110,9 +111,11 @@ class StreamSession:
         """A supervision event; `status` is the latest that is known."""
         if event.fields.get("stream", self.spec.stream) != self.spec.stream:
             return
+        stage = next((each for each in status.stages if each.stage == event.stage), None) if status else None
+        if stage is not None and is_of_another(self.stream, stage):
+            return
         if event.name == "died":
             self._dead.add(event.stage)
-        stage = next((each for each in status.stages if each.stage == event.stage), None) if status else None
         if stage is not None and event.stage in self._dead and event.name == _back(stage):
             self._dead.discard(event.stage)
             self._tell(events.restarted(event, stage))
@@ -163,7 +166,7 @@ class StreamSession:
 
     async def _apply(self, params: dict[str, Any]) -> None:
         try:
-            done: Changed = await change(self._line, params)
+            done: Changed = await change(self._line, params, self.spec.stream)
         except ApiError as error:
             self._report(f"control message: {error.path + ': ' if error.path else ''}{error.error}")
         except LauncherSilent as error:

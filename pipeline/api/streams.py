@@ -43,13 +43,15 @@ async def start_stream(line: LauncherLine, rules: UrlRules, given: dict[str, Any
         "manifest_id": asked.manifest_id or "",
         "stream_id": asked.stream_id or "",
     }
+    urls: dict[str, str] = {field: getattr(asked, field) or "" for field in URL_FIELDS}
     spec = StreamSpec(
         stream=_stream_id(asked),
         width=params.size[0] if params.size else None,
         height=params.size[1] if params.size else None,
         params=params.processor,
         labels={name: label for name, label in labels.items() if label},
-        **{field: getattr(asked, field) or "" for field in URL_FIELDS},
+        weight=asked.weight,
+        **urls,
     )
     answer = await line.start_stream(spec)
     if not answer.ok:
@@ -187,10 +189,9 @@ def _names(streams: list[StreamStatus]) -> str:
 
 def _fps(status: Status) -> dict[str, float]:
     """Pictures a second of late, under pytrickle's names; its sound frames are not counted here."""
-    rates = {stage.worker: stage.rate_out for stage in status.stages}
     return {
-        "ingress_video_fps": round(rates.get("decode", 0.0), 2),
-        "egress_video_fps": round(rates.get("egress", 0.0), 2),
+        f"{end}_video_fps": round(sum(stage.rate_out for stage in status.stages if stage.worker == worker), 2)
+        for end, worker in (("ingress", "decode"), ("egress", "egress"))
     }
 
 

@@ -22,6 +22,7 @@ from pipeline.processors.guard import Guard
 from pipeline.processors.protocol import Answer, Concurrent, FrameIdentity, Processor, Result
 from pipeline.topology_sections import Processor as ProcessorSpec
 from pipeline.worker import Worker
+from pipeline.worker_lane import WorkerLane
 
 MAX_INTERVAL = CLOCK_HZ // 2
 """A longer time between two frames, in 1/90000 s, is a gap, which nothing can be shown in."""
@@ -41,6 +42,7 @@ class FrameWork:
     def __init__(
         self,
         worker: Worker,
+        lane: WorkerLane,
         spec: ProcessorSpec,
         processor: Processor,
         ends: tuple[BlockReader | LatestReader, LinkWriter],
@@ -50,6 +52,7 @@ class FrameWork:
         """`ends` are those of the links before and behind, `tensors` their slots; of the first as many pictures must be
         good at a time as frames may be in flight."""
         self._worker = worker
+        self._lane = lane
         self._stats = worker.stats
         self._tracer = worker.tracer
         self._processor = processor
@@ -71,11 +74,11 @@ class FrameWork:
     def serve(self, slot: Slot) -> None:
         """Process the frame, or begin to. Raises ProcessorGivenUp, and WorkerAbandoned."""
         self._stats.add(Word.UNITS_IN)
-        if (pause := self._worker.pause) is not None:
+        if (pause := self._lane.pause) is not None:
             self._pass_by(slot, pause)
             return
         self._stats.busy()
-        identity = FrameIdentity(self._worker.stream, slot.epoch, slot.seq, slot.pts)
+        identity = FrameIdentity(self._lane.stream, slot.epoch, slot.seq, slot.pts)
         image = self._incoming.load(slot)
         if self._in_flight == 1:
             self._settle(slot, image, identity, self._guard.process(image, identity))

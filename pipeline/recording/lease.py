@@ -27,18 +27,19 @@ class RecordingLease:
         wiring = self._wiring
         if wiring.recording not in ("", request.recording):
             return RecordAnswer(False, f"{wiring.topology.name} is being recorded already; one recording at a time")
+        if len(wiring.lanes) > 1:
+            return RecordAnswer(False, f"a recording is of one stream; streams.max is {len(wiring.lanes)}, allowed: 1")
         self._until = time.monotonic() + RECORD_LEASE_SECONDS
         if not wiring.recording:
             self._set(request.recording)
             self._announce("info", "launcher", "recording_begins")
-        begun = wiring.stream_begin
         return RecordAnswer(
             ok=True,
             text="",
             endpoint=wiring.tape_endpoint,
             pipeline=wiring.topology.name,
             stream=wiring.stream_name,
-            epoch=begun.epoch,
+            epoch=wiring.lanes[0].epoch,
             topology=_redact(without_secrets(wiring.recorded_topology())),
             timelines=[(note.segment, note.offset, note.last_video) for note in wiring.timeline_notes()],
         )

@@ -1,0 +1,43 @@
+"""A processor's changes of parameters in recordings: told to whoever records, and made again where a recording that is
+the source says so. A recording is of one stream, so all of this is about the first lane's."""
+
+import time
+from typing import Any
+
+from pipeline.processors.param_sets import ParamSets
+from pipeline.recording.changes import RecordedChanges
+from pipeline.recording.format import Change
+from pipeline.worker import Worker
+
+
+class ParamTape:
+    def __init__(self, worker: Worker, params: ParamSets) -> None:
+        """Raises RecordingError."""
+        self._worker = worker
+        self._params = params
+        self._changes = RecordedChanges(worker.boot.changes_from, "inference")
+
+    def begin(self, after: int | None) -> None:
+        """A process in the place of another: its parameters may be others than those of the one before it. `after` is
+        the time of the last picture that was handed on."""
+        if self._worker.boot.incarnation > 1:
+            self.tell(self._params.of(self._worker.lanes[0]), after)
+
+    def are_due(self, pts: int) -> bool:
+        """Whether there is something to be changed before the picture at `pts`. To be asked for each picture."""
+        return self._changes.are_due(pts)
+
+    def change_as_recorded(self, pts: int, after: int | None) -> None:
+        for params in self._changes.due(pts):
+            try:
+                self._params.change(params)
+            except Exception as error:  # noqa: BLE001 - the user's own code; what it ran with before goes on
+                self._worker.error("recorded_change_refused", problem=f"{type(error).__name__}: {error}")
+            else:
+                self.tell(params, after)
+
+    def tell(self, params: dict[str, Any], after: int | None) -> None:
+        """Whoever records, of a change behind the picture at `after`."""
+        tap = self._worker.tap
+        if tap.recording and params:
+            tap.send(Change("inference", params, after, time.monotonic_ns()), self._worker.lanes[0].epoch)

@@ -1,0 +1,114 @@
+"""Whose frame is next in a process that serves several streams: of those that have one, the stream that has had the
+least of the process's time, after its weight (stride scheduling, Waldspurger and Weihl 1995).
+
+A stream whose output has no room is passed over, so that one whose egress is away holds up no other.
+"""
+
+import select
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from pipeline.link import BlockReader, LatestReader, LinkWriter
+from pipeline.memory.slot_table import Slot
+
+
+class Served(Protocol):
+    """One stream's part of the process."""
+
+    @property
+    def reader(self) -> BlockReader | LatestReader: ...
+
+    @property
+    def writer(self) -> LinkWriter: ...
+
+    @property
+    def weight(self) -> float: ...
+
+
+Work = TypeVar("Work", bound=Served)
+
+
+class Turns(Generic[Work]):
+    def __init__(
+        self,
+        wake_fd: int,
+        clear_wake: Callable[[], None],
+        *,
+        alone: bool,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """`wake_fd` ends a wait; `clear_wake` is called after it has. `alone`: there is never more than one stream, so
+        its link can be waited at, with one call a frame; whoever wakes the process wakes the link too."""
+        self._alone = alone
+        self._now_ns = now_ns
+        self._wake_fd = wake_fd
+        self._clear_wake = clear_wake
+        self._spent: dict[Work, float] = {}  # of the process's time, by weight, of those that take part
+        self._now = 0.0  # what the one that was served last had spent before
+        self._begun: tuple[Work, int] | None = None
+
+    def join(self, work: Work) -> None:
+        """A stream takes part from now on, and has no time saved up."""
+        self._spent[work] = self._now
+
+    def leave(self, work: Work) -> None:
+        """Its links are left alone from now on."""
+        del self._spent[work]
+
+    def take(self, seconds: float | None = None) -> tuple[Work, Slot] | None:
+        """The next frame, now IN_USE, and whose it is. Waits for one, `seconds` at most; None: there was none in that
+        time, or the wait was ended, and there may be something else to do. What its work costs counts until the next
+        call."""
+        if self._alone and self._spent:
+            (work,) = self._spent
+            slot = work.reader.take(seconds)
+            return None if slot is None else (work, slot)
+        self._settle()
+        found = self._look()
+        if found is None and self._wait(seconds):
+            found = self._look()
+        if found is not None:
+            work, _ = found
+            self._now = self._spent[work] = max(self._spent[work], self._now)
+            self._begun = work, self._now_ns()
+        return found
+
+    def _settle(self) -> None:
+        """Count what the last frame has cost."""
+        if self._begun is not None:
+            work, since = self._begun
+            self._begun = None
+            if work in self._spent:
+                self._spent[work] += (self._now_ns() - since) / work.weight
+
+    def _look(self) -> tuple[Work, Slot] | None:
+        for work in sorted(self._spent, key=self._spent.__getitem__):
+            if work.writer.has_room and (slot := work.reader.take_at_once()) is not None:
+                return work, slot
+        return None
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Until there may be something. Whether a frame may have come."""
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        listening: list[Work] = []
+        full: list[Work] = []
+        for work in self._spent:
+            if not work.writer.has_room:
+                full.append(work)
+                poll.register(work.writer.credit, select.POLLIN)
+            elif work.reader.listen():
+                listening.append(work)
+                poll.register(work.reader.bell, select.POLLIN)
+            else:
+                seconds = 0
+        events = poll.poll(None if seconds is None else max(0.0, 1000 * seconds))
+        for work in listening:
+            work.reader.heard()
+        for work in full:
+            work.writer.clear_credit()
+        if any(fd == self._wake_fd for fd, _ in events):
+            self._clear_wake()
+            return False
+        return True
