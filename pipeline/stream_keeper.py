@@ -1,9 +1,11 @@
 """Streams on request: who may start one, which lane it gets, which one is meant, and what is said of those that are
 over, while inference stays with its model loaded. What happens to a stream on its lane is in `stream_lane`."""
 
+import os
 from collections import deque
 from typing import Literal
 
+from pipeline.admission import Admission
 from pipeline.keeper import Announce, Keeper
 from pipeline.lane import Lane
 from pipeline.messages import Answer, Drain, StreamSpec, StreamStartRequest, StreamStatus, StreamStopRequest
@@ -51,6 +53,7 @@ class StreamKeeper:
         self._ended: deque[StreamStatus] = deque(maxlen=KEPT_ENDED)
         self.count_ended = {"ENDED": 0, "FAILED": 0}
         """How many streams are over, by their last state."""
+        self._admission = Admission(wiring.topology.streams.admit_below, len(os.sched_getaffinity(0)))
         self._closing = False
 
     @property
@@ -130,6 +133,8 @@ class StreamKeeper:
             return Answer(
                 False, f"{self._inference.name} is {self._inference.state}; ask again when it is READY", "loading"
             )
+        if problem := self._admission.problem():
+            return Answer(False, problem, "full")
         lane.start(spec)
         return Answer(True, f"{spec.stream} is being started")
 
@@ -138,6 +143,14 @@ class StreamKeeper:
         return ", ".join(lane.stream.spec.stream for lane in self._lanes if lane.stream is not None)
 
     # In the order of the loop.
+
+    def sample(self, now: float) -> None:
+        """Note what the streams that run cost."""
+        streams = [lane.stream for lane in self._lanes if lane.stream is not None]
+        online = tuple(stream.spec.stream for stream in streams if stream.state == "ONLINE")
+        cpu_s = sum(stage.usage.cpu_s for stage in self._keeper.stages.values())
+        settled = online if len(online) == len(streams) else ()
+        self._admission.note(now, settled, self._inference.stats.busy_s(), cpu_s)
 
     def go_on(self) -> None:
         """See to what follows from the state that the streams' stages are in."""

@@ -277,6 +277,7 @@ class Supervisor:
         for stage in self._stages.values():
             stage.sample_usage(now - self._sampled)
         self._usage = usage_of(psutil.Process())
+        self._streams.sample(now)
         self._sampled = now
         self._keeper.reap_orphans()
         status = self.status()

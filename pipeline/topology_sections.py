@@ -180,12 +180,15 @@ class Streams(Section, kw_only=True, frozen=True):
     serves all of them. With `on_request` none runs until somebody asks for it on the control socket, and who asks says
     what it reads and writes: ingress has no `source`, egress no `sink`; more than one stream needs that.
     `while_loading`: what becomes of a request while no processor is at work, it waits or is refused. A stream whose
-    source is gone, or never came, for `source_timeout` seconds ends by itself."""
+    source is gone, or never came, for `source_timeout` seconds ends by itself. One more is refused if, by what those
+    that run were measured to cost, all of them would take more than `admit_below` of inference's time or of the
+    machine's CPU cores; 0: never."""
 
     max: Annotated[int, msgspec.Meta(ge=1, le=MAX_STREAMS)] = 1
     on_request: bool = False
     while_loading: Literal["wait", "refuse"] = "wait"
     source_timeout: Seconds = 30.0
+    admit_below: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.95
 
 
 class Tracing(Section, kw_only=True, frozen=True):
