@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from pipeline.memory.slot_table import Slot
+from pipeline.topology_sections import Batch
 from pipeline.turns import Served, Turns
 from pipeline.worker import Worker
 from pipeline.worker_lane import WorkerLane
@@ -35,9 +36,19 @@ class Work(Served, Protocol):
 AnyWork = TypeVar("AnyWork", bound=Work)
 
 
-def serve_streams(worker: Worker, works: Sequence[AnyWork], update: Callable[[], None]) -> None:
+Together = Callable[[Sequence[tuple[AnyWork, Slot]]], None]
+"""Serves one frame each of several streams."""
+
+
+def serve_streams(
+    worker: Worker,
+    works: Sequence[AnyWork],
+    update: Callable[[], None],
+    together: Together[AnyWork] | None = None,
+    batch: Batch | None = None,
+) -> None:
     """Until every stream was handed on, and no other comes. `update` sees to what the launcher wants changed, between
-    two frames."""
+    two frames. With `batch`, frames are served `together`."""
     turns: Turns[AnyWork] = Turns(worker.wake_fd, worker.clear_wake, alone=len(works) == 1)
 
     def begin(work: AnyWork) -> None:
@@ -64,5 +75,8 @@ def serve_streams(worker: Worker, works: Sequence[AnyWork], update: Callable[[],
             return
         if (found := turns.take()) is not None:
             update()
-            work, slot = found
-            work.serve(slot)
+            if batch is not None and together is not None:
+                together([found, *turns.take_more(batch.max - 1, batch.wait_ms / 1000)])
+            else:
+                work, slot = found
+                work.serve(slot)

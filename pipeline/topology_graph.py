@@ -120,6 +120,11 @@ def _check_ends(topology: Topology) -> None:
 def _check_streams(topology: Topology) -> None:
     """What several streams at once need."""
     if topology.streams.max == 1:
+        for path, inference in _of_kind(topology, Inference):
+            if inference.processor.batch is not None:
+                raise TopologyError(
+                    f"{path}.processor.batch", "needs several streams; allowed: with streams.max above 1"
+                )
         return
     if not topology.streams.on_request:
         raise TopologyError("streams.max", "more than one stream needs streams.on_request: true; allowed without: 1")

@@ -356,6 +356,14 @@ class ComfyStream(Section, kw_only=True, frozen=True):
     arguments: tuple[str, ...] = ()
 
 
+class Batch(Section, kw_only=True, frozen=True):
+    """Frames of several streams go to the processor together: up to `max` of them, as many as are there `wait_ms` after
+    the first. They are those of streams whose frames have the same size and the same parameters."""
+
+    max: Annotated[int, msgspec.Meta(ge=2, le=MAX_STREAMS)]
+    wait_ms: Annotated[float, msgspec.Meta(ge=0, le=100)] = 5.0
+
+
 PROCESSOR_KINDS = ("callable", "comfyui", "comfystream", "trickle_app", "file")
 
 
@@ -370,6 +378,7 @@ class Processor(Section, kw_only=True, frozen=True):
     `threads` is how many CPU threads torch may use, by default half of the cores: with all of them, one busy neighbour
     stalls every parallel loop (a 7 ms frame took 270 ms). `audio`: the processor takes the sound too, which else goes
     out as it came. Of a coroutine up to `in_flight` frames are under way at a time; they are shown in their order.
+    With `batch` a callable gets frames of several streams at a time, as one tensor (n, height, width, 3).
     `on_error` is what viewers see in the place of a frame on
     which it failed: the frame before, or the input passed through. After `give_up_after` failures in a row its process
     is started again; 0: never."""
@@ -384,6 +393,7 @@ class Processor(Section, kw_only=True, frozen=True):
     threads: Positive | None = None
     audio: bool = False
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    batch: Batch | None = None
     on_error: Literal["last_frame", "pass_through"] = "last_frame"
     give_up_after: Annotated[int, msgspec.Meta(ge=0)] = 100
 
@@ -397,6 +407,8 @@ class Processor(Section, kw_only=True, frozen=True):
             raise ValueError(f"audio does not go with {self.kind}{hint}")
         if self.in_flight > 1 and self.kind not in ("callable", "trickle_app"):
             raise ValueError("in_flight goes with callable and trickle_app only")
+        if self.batch is not None and (self.kind != "callable" or self.in_flight > 1 or self.audio):
+            raise ValueError("batch goes with callable only, and neither with in_flight nor with audio")
         if self.file is not None and self.params:
             raise ValueError("a saved program takes no params")
 

@@ -6,7 +6,7 @@ A stream whose output has no room is passed over, so that one whose egress is aw
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from pipeline.link import BlockReader, LatestReader, LinkWriter
@@ -46,7 +46,7 @@ class Turns(Generic[Work]):
         self._clear_wake = clear_wake
         self._spent: dict[Work, float] = {}  # of the process's time, by weight, of those that take part
         self._now = 0.0  # what the one that was served last had spent before
-        self._begun: tuple[Work, int] | None = None
+        self._begun: tuple[list[Work], int] | None = None  # who is served now, and since when
 
     def join(self, work: Work) -> None:
         """A stream takes part from now on, and has no time saved up."""
@@ -71,30 +71,50 @@ class Turns(Generic[Work]):
         if found is not None:
             work, _ = found
             self._now = self._spent[work] = max(self._spent[work], self._now)
-            self._begun = work, self._now_ns()
+            self._begun = [work], self._now_ns()
         return found
+
+    def take_more(self, most: int, seconds: float) -> list[tuple[Work, Slot]]:
+        """Frames of others, one each, to be served together with the one that was taken: at most so many, and those
+        that come within `seconds`. They share what it costs."""
+        assert self._begun is not None
+        works, _ = self._begun
+        taken: list[tuple[Work, Slot]] = []
+        until = self._now_ns() + int(seconds * 1e9)
+        while len(taken) < most and len(works) < len(self._spent):
+            found = self._look(works)
+            if found is not None:
+                taken.append(found)
+                works.append(found[0])
+            elif (left := until - self._now_ns()) <= 0 or not self._wait(left / 1e9, works):
+                break
+        return taken
 
     def _settle(self) -> None:
         """Count what the last frame has cost."""
         if self._begun is not None:
-            work, since = self._begun
+            works, since = self._begun
             self._begun = None
-            if work in self._spent:
-                self._spent[work] += (self._now_ns() - since) / work.weight
+            share = (self._now_ns() - since) / len(works)
+            for work in works:
+                if work in self._spent:
+                    self._spent[work] += share / work.weight
 
-    def _look(self) -> tuple[Work, Slot] | None:
+    def _look(self, but: Sequence[Work] = ()) -> tuple[Work, Slot] | None:
         for work in sorted(self._spent, key=self._spent.__getitem__):
-            if work.writer.has_room and (slot := work.reader.take_at_once()) is not None:
+            if work not in but and work.writer.has_room and (slot := work.reader.take_at_once()) is not None:
                 return work, slot
         return None
 
-    def _wait(self, seconds: float | None) -> bool:
+    def _wait(self, seconds: float | None, but: Sequence[Work] = ()) -> bool:
         """Until there may be something. Whether a frame may have come."""
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
         listening: list[Work] = []
         full: list[Work] = []
         for work in self._spent:
+            if work in but:
+                continue
             if not work.writer.has_room:
                 full.append(work)
                 poll.register(work.writer.credit, select.POLLIN)

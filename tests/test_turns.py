@@ -1,7 +1,8 @@
 """Whose frame is next, over real links: by shares, with nobody in anybody's way."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -59,7 +60,7 @@ class Stream:
 class Process:
     """Takes turns, and says how long each frame takes."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Callable[[], int]) -> None:
         self.wake_fd = make_bell()
         self.woken = 0
         self.clock = clock
@@ -208,3 +209,42 @@ def test_the_newest_frame_is_taken_of_a_link_that_drops(process: Process, stream
     stream, slot = found
     assert (stream, slot.seq) == (first, 2)
     first.reader.release(slot, Outcome.DELIVERED)
+
+
+def test_frames_of_others_are_taken_together_one_each(process: Process, streams: list[Stream]) -> None:
+    first, second, third = join(process, streams, 1, 1, 1)
+    first.send(2)
+    second.send(2)
+    found = process.turns.take(0)
+    assert found is not None
+    more = process.turns.take_more(2, seconds=0)
+    assert {found[0], *(stream for stream, _ in more)} == {first, second}, "the third has none, and is not waited for"
+    third.send()
+    assert process.turns.take_more(0, seconds=0) == []
+
+
+def test_who_is_served_together_shares_the_cost(process: Process, streams: list[Stream]) -> None:
+    first, second, third = join(process, streams, 1, 1, 1)
+    first.send()
+    second.send()
+    found = process.turns.take(0)
+    assert found is not None
+    assert len(process.turns.take_more(1, seconds=0)) == 1
+    process.clock.now += 20 * MS
+    third.send()
+    assert process.serve(10) is third
+    for stream in (first, second, third):
+        stream.send()
+    assert len({process.serve(10), process.serve(10), process.serve(10)}) == 3, "each has had 10 ms by then"
+
+
+def test_others_are_waited_for_as_long_as_was_said(streams: list[Stream]) -> None:
+    process = Process(time.monotonic_ns)
+    first, second = join(process, streams, 1, 1)
+    first.send()
+    assert process.turns.take(0) is not None
+    sender = threading.Timer(0.05, second.send)
+    sender.start()
+    ((stream, _),) = process.turns.take_more(1, seconds=30)
+    sender.join()
+    assert stream is second

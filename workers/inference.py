@@ -12,13 +12,14 @@ from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slot_table import Slot
 from pipeline.messages import LinkBoot, Parameter, WorkerBoot
+from pipeline.processors.batches import Batches
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
 from pipeline.processors.guard import ProcessorGivenUp
 from pipeline.processors.kinds import make_processor
 from pipeline.processors.param_sets import ParamSets
-from pipeline.processors.protocol import Described, Listener, Processor
+from pipeline.processors.protocol import Batching, Described, Listener, Processor
 from pipeline.processors.stream_work import StreamWork
 from pipeline.recording.param_tape import ParamTape
 from pipeline.rounds import serve_streams
@@ -33,6 +34,8 @@ class Inference:
         self._worker = worker
         self._processor = processor
         self._params = params
+        self._batch = spec.processor.batch
+        self._together = Batches(worker, processor, params).serve if isinstance(processor, Batching) else None
         self._tape = ParamTape(worker, params)
         tape = self._tape if len(worker.lanes) == 1 else None
         open_frames = functools.partial(_open_frames, device)
@@ -44,7 +47,7 @@ class Inference:
         """Until every stream was handed on, and no other comes."""
         self._tape.begin(self._works[0].writer.table.last_pts)
         with torch.inference_mode():
-            serve_streams(self._worker, self._works, self._update)
+            serve_streams(self._worker, self._works, self._update, self._together, self._batch)
 
     def close(self) -> None:
         self._processor.close()

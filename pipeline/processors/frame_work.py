@@ -31,6 +31,14 @@ WriteText = Callable[..., None]
 """Takes the time, in 1/90000 s, a line of text, and which frame it is of, as `seq`."""
 
 
+class Loaded(NamedTuple):
+    """A frame, and its picture on the device."""
+
+    slot: Slot
+    image: torch.Tensor
+    identity: FrameIdentity
+
+
 class _UnderWay(NamedTuple):
     slot: Slot
     image: torch.Tensor
@@ -77,17 +85,34 @@ class FrameWork:
         if (pause := self._lane.pause) is not None:
             self._pass_by(slot, pause)
             return
-        self._stats.busy()
-        identity = FrameIdentity(self._lane.stream, slot.epoch, slot.seq, slot.pts)
-        image = self._incoming.load(slot)
+        loaded = self._load(slot)
         if self._in_flight == 1:
-            self._settle(slot, image, identity, self._guard.process(image, identity))
+            self.process(loaded)
             return
+        image, identity = loaded.image, loaded.identity
         assert isinstance(self._processor, Concurrent)
         begun = self._processor.begin(image, identity)
         begun.add_done_callback(lambda _: self._worker.wake())
         self._under_way.append(_UnderWay(slot, image, identity, begun))
         self._stats.idle()
+
+    def load(self, slot: Slot) -> Loaded:
+        """Begin on a frame that is to be processed with others; `accept` or `process` ends it."""
+        self._stats.add(Word.UNITS_IN)
+        return self._load(slot)
+
+    def accept(self, loaded: Loaded, answer: Answer) -> None:
+        """Hand on what the processor made of a frame. Raises ProcessorGivenUp, and WorkerAbandoned."""
+        self._settle(*loaded, self._guard.accept(answer, loaded.identity))
+
+    def process(self, loaded: Loaded) -> None:
+        """Process a frame alone. Raises ProcessorGivenUp, and WorkerAbandoned."""
+        self._stats.busy()
+        self._settle(*loaded, self._guard.process(loaded.image, loaded.identity))
+
+    def _load(self, slot: Slot) -> Loaded:
+        self._stats.busy()
+        return Loaded(slot, self._incoming.load(slot), FrameIdentity(self._lane.stream, slot.epoch, slot.seq, slot.pts))
 
     def settle_ended(self) -> None:
         """Hand on what has ended; wait for the first if no more can be begun."""

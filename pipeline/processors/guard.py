@@ -39,6 +39,10 @@ class Guard:
         """What the processor made of the picture, checked; None when it failed. Raises ProcessorGivenUp."""
         return self._settle(lambda: self._process(image, frame), frame)
 
+    def accept(self, answer: Answer, frame: FrameIdentity) -> Result | None:
+        """As `process`, for a frame that was processed together with others."""
+        return self._settle(lambda: answer, frame)
+
     def settle(self, begun: Future[Answer], frame: FrameIdentity) -> Result | None:
         """As `process`, for a frame that is under way: waits for it."""
         return self._settle(begun.result, frame)

@@ -25,4 +25,5 @@ def make_processor(spec: ProcessorSpec) -> Processor:
     from pipeline.processors.torch_callable import TorchCallable
 
     assert spec.callable is not None
-    return TorchCallable(spec.callable, spec.params, spec.compile, spec.in_flight)
+    batched = spec.batch is not None
+    return TorchCallable(spec.callable, spec.params, spec.compile, spec.in_flight, batched=batched)

@@ -1,5 +1,6 @@
 """What every processor answers, whatever runs inside it. Inference knows processors only by this."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -82,6 +83,15 @@ class Concurrent(Protocol):
 
     def begin(self, image: torch.Tensor, frame: FrameIdentity) -> Future[Answer]:
         """As `process`, without waiting. `image` is left alone until the future is done."""
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """A processor that can take frames of several streams at a time."""
+
+    def process_together(self, images: torch.Tensor, frames: Sequence[FrameIdentity]) -> Sequence[Answer]:
+        """As `process` of each: `images` has the shape (n, height, width, 3), and n answers are given in their order.
+        May raise anything: then each frame is tried alone."""
 
 
 @runtime_checkable

@@ -10,9 +10,9 @@ from pipeline.memory.slot_table import Slot
 from pipeline.memory.stage_stats import Word
 from pipeline.messages import LinkBoot
 from pipeline.processors.frame_tensors import FrameTensors
-from pipeline.processors.frame_work import FrameWork
+from pipeline.processors.frame_work import FrameWork, Loaded
 from pipeline.processors.param_sets import ParamSets
-from pipeline.processors.protocol import Listener, Processor, StreamAware
+from pipeline.processors.protocol import Answer, Listener, Processor, StreamAware
 from pipeline.processors.sound_work import SoundWork
 from pipeline.recording.param_tape import ParamTape
 from pipeline.topology_sections import Processor as ProcessorSpec
@@ -81,6 +81,23 @@ class StreamWork:
         self._params.use(self.lane)
         self._frames.serve(slot)
         self._frames.settle_ended()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the processor is to be left alone."""
+        return self.lane.pause is not None
+
+    def load(self, slot: Slot) -> Loaded:
+        """See FrameWork.load."""
+        return self._frames.load(slot)
+
+    def accept(self, loaded: Loaded, answer: Answer) -> None:
+        """See FrameWork.accept."""
+        self._frames.accept(loaded, answer)
+
+    def process(self, loaded: Loaded) -> None:
+        """See FrameWork.process."""
+        self._frames.process(loaded)
 
     def see_to_the_rest(self) -> None:
         """Hear what has come, and hand on what has ended."""

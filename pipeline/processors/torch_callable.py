@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, get_type_hints
 
@@ -15,7 +15,7 @@ from pipeline.messages import Parameter
 from pipeline.processors.coroutines import CoroutineThread
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.parameters import declared
-from pipeline.processors.protocol import Answer, FrameIdentity, Heard
+from pipeline.processors.protocol import Answer, FrameIdentity, Heard, Result
 
 WARM_UP = FrameIdentity("warm-up", 0, 0, 0)
 _PLAIN = (bool, int, float, str, type(None))
@@ -35,15 +35,23 @@ class TorchCallable:
     """
 
     def __init__(
-        self, target: str, params: dict[str, Any], compile_mode: str | None = None, in_flight: int = 1
+        self,
+        target: str,
+        params: dict[str, Any],
+        compile_mode: str | None = None,
+        in_flight: int = 1,
+        *,
+        batched: bool = False,
     ) -> None:
-        """`compile_mode`: have torch compile it, in this mode. `in_flight`: so many frames will be under way."""
+        """`compile_mode`: have torch compile it, in this mode. `in_flight`: so many frames will be under way.
+        `batched`: it takes several frames at a time, and one as a batch of one."""
         self._target = target
         self._params = dict(params)
         self._compile_mode = compile_mode
         self._instance: Any = None
         self._function: Callable[..., Answer | Awaitable[Answer]] | None = None
         self._in_flight = in_flight
+        self._batched = batched
         self._coroutines = CoroutineThread("callable")
         self._is_class = self._wants_frame = False
         self._device = torch.device("cpu")
@@ -70,8 +78,22 @@ class TorchCallable:
             raise ProcessorError(f"{self._target}: cannot be compiled: {type(error).__name__}: {first}") from error
 
     def process(self, image: torch.Tensor, frame: FrameIdentity) -> Answer:
+        if self._batched:
+            return self.process_together(image, [frame])[0]
         answer = self._call(image, frame)
         return self._coroutines.run(answer) if inspect.isawaitable(answer) else answer
+
+    def process_together(self, images: torch.Tensor, frames: Sequence[FrameIdentity]) -> Sequence[Answer]:
+        """See `protocol.Batching`. A parameter of the name `frame` gets the list of them."""
+        answer = self._call(images, frames)
+        if inspect.isawaitable(answer):
+            answer = self._coroutines.run(answer)
+        if isinstance(answer, torch.Tensor) and len(answer) == len(frames):
+            return list(torch.split(answer, 1))
+        if isinstance(answer, list | tuple) and not isinstance(answer, Result) and len(answer) == len(frames):
+            return list(answer)
+        given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ProcessorError(f"gave {given} for {len(frames)} pictures; needed: as many, in one tensor or in a list")
 
     def begin(self, image: torch.Tensor, frame: FrameIdentity) -> Future[Answer]:
         """See `protocol.Concurrent`."""
@@ -117,7 +139,7 @@ class TorchCallable:
         self._instance = self._function = None
         self._coroutines.close()
 
-    def _call(self, image: torch.Tensor, frame: FrameIdentity) -> Answer | Awaitable[Answer]:
+    def _call(self, image: torch.Tensor, frame: FrameIdentity | Sequence[FrameIdentity]) -> Answer | Awaitable[Answer]:
         assert self._function is not None, "load comes first"
         arguments = {} if self._is_class else self._params
         if self._wants_frame:

@@ -66,6 +66,13 @@ def tells_identity(image: torch.Tensor, frame: FrameIdentity, word: str = "plain
     return Result(image, (f"{frame.stream} {frame.epoch} {word} {other}",) if image.any() else ())
 
 
+def together(image: torch.Tensor, frame: list[FrameIdentity], fails: bool = False) -> list[Result]:
+    """Inverted, and how many came at a time is said of each."""
+    if fails:
+        raise ValueError("as it was told")
+    return [Result(1 - picture, (str(len(image)),)) for picture in image.split(1)]
+
+
 def withholds(image: torch.Tensor, every: int = 3) -> Result | torch.Tensor:
     return Result() if next(_calls) % every == 0 else image
 

@@ -125,6 +125,10 @@ async def gathers(image, parties: int = 2):
     return image + 1
 
 
+def one_for_all(image):
+    return image[:1]
+
+
 def no_image():
     return None
 
@@ -315,3 +319,19 @@ def test_a_range_that_the_signature_names_is_kept_to():
     with pytest.raises(ProcessorError, match=r"mix: Expected `float` <= 1.0"):
         processor.update({"mix": 2.0})
     assert processor.parameters()[1].max == 1
+
+
+def test_pictures_of_several_streams_are_answered_one_by_one() -> None:
+    frames = [FrameIdentity(name, 0, 0, 0) for name in ("a", "b", "c")]
+    processor = TorchCallable(f"{OPS}:invert", {})
+    processor.load(torch.device("cpu"))
+    answers = processor.process_together(torch.cat([PICTURE, PICTURE / 2, PICTURE / 4]), frames)
+    assert [tuple(answer.shape) for answer in answers] == [tuple(PICTURE.shape)] * 3
+    assert torch.allclose(answers[1], 1 - PICTURE / 2)
+
+
+def test_another_number_of_pictures_than_were_given_is_an_error(odd: str) -> None:
+    processor = TorchCallable(f"{odd}:one_for_all", {})
+    processor.load(torch.device("cpu"))
+    with pytest.raises(ProcessorError, match=r"gave \(1, .* for 2 pictures; needed: as many"):
+        processor.process_together(torch.cat([PICTURE, PICTURE]), [FRAME, FRAME])

@@ -1,0 +1,131 @@
+"""One processor, several streams: each frame meets the parameters of its own."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.messages import FrameFormat, LaneBoot, LinkBoot, StreamBegin, Update
+from pipeline.processors.errors import ProcessorError
+from pipeline.processors.param_sets import ParamSets
+from pipeline.worker_lane import WorkerLane
+
+LINK = LinkBoot("raw", -1, 2, "block", FrameFormat(2, 2), -1, -1)
+
+
+class Processor:
+    """Has two parameters, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {"strength": 1, "mix": 0}
+        self.told: list[dict[str, Any]] = []
+
+    def update(self, params: dict[str, Any]) -> dict[str, Any]:
+        if unknown := set(params) - set(self.params):
+            raise ProcessorError(f"{unknown}: not known")
+        if params:
+            self.told.append(params)
+        self.params = self.params | params
+        return dict(self.params)
+
+
+class Worker:
+    """As far as the parameters are concerned."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = [WorkerLane(number, LaneBoot(f"s{number}", number, LINK, LINK, "")) for number in range(lanes)]
+        self.answers: list[tuple[int, Any, str]] = []
+
+    def updated(self, order: Update, params: Any, problem: str = "", parameters: Any = None) -> None:
+        self.answers.append((order.number, params, problem))
+
+    def error(self, name: str, **fields: object) -> None:
+        raise AssertionError(name, fields)
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker(2)
+
+
+@pytest.fixture
+def processor() -> Processor:
+    return Processor()
+
+
+@pytest.fixture
+def sets(worker: Worker, processor: Processor) -> ParamSets:
+    return ParamSets(worker, processor, "callable", {})
+
+
+def of(processor: Processor, sets: ParamSets, lane: WorkerLane) -> tuple[int, int]:
+    """What the lane's next frame meets."""
+    sets.use(lane)
+    return processor.params["strength"], processor.params["mix"]
+
+
+def test_a_streams_own_parameters_are_its_alone(worker: Worker, processor: Processor, sets: ParamSets) -> None:
+    first, second = worker.lanes
+    sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
+    assert worker.answers == [(1, {"strength": 5, "mix": 0}, "")]
+    assert [of(processor, sets, lane) for lane in (first, second, first)] == [(1, 0), (5, 0), (1, 0)]
+
+
+def test_frames_of_the_same_parameters_cost_no_change(worker: Worker, processor: Processor, sets: ParamSets) -> None:
+    for lane in worker.lanes * 3:
+        sets.use(lane)
+    assert processor.told == []
+
+
+def test_what_is_changed_for_all_leaves_those_with_their_own(
+    worker: Worker, processor: Processor, sets: ParamSets
+) -> None:
+    first, second = worker.lanes
+    sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
+    sets.apply(Update(2, {"mix": 9}))
+    assert (of(processor, sets, first), of(processor, sets, second)) == ((1, 9), (5, 0))
+
+
+def test_the_next_stream_on_the_lane_has_what_it_brings_or_that_of_all(
+    worker: Worker, processor: Processor, sets: ParamSets
+) -> None:
+    lane = worker.lanes[1]
+    sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
+    for epoch, own, met in ((2, None, (1, 0)), (3, {"strength": 7, "mix": 7}, (7, 7)), (4, None, (1, 0))):
+        lane.hear(StreamBegin(1, "next", epoch, own))
+        assert lane.take_up()
+        sets.begin(lane)
+        assert of(processor, sets, lane) == met
+
+
+def test_what_is_tried_for_a_stream_to_come_changes_none_that_runs(
+    worker: Worker, processor: Processor, sets: ParamSets
+) -> None:
+    sets.apply(Update(1, {"strength": 5}, lane=1))
+    assert worker.answers == [(1, {"strength": 5, "mix": 0}, "")]
+    assert [of(processor, sets, lane) for lane in worker.lanes] == [(1, 0), (1, 0)]
+
+
+def test_a_change_for_a_stream_that_is_over_is_none_of_the_next(
+    worker: Worker, processor: Processor, sets: ParamSets
+) -> None:
+    lane = worker.lanes[1]
+    lane.hear(StreamBegin(1, "next", 2))
+    assert lane.take_up()
+    sets.begin(lane)
+    sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
+    assert of(processor, sets, lane) == (1, 0)
+
+
+def test_a_refusal_changes_nothing(worker: Worker, processor: Processor, sets: ParamSets) -> None:
+    sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
+    assert sets.apply(Update(2, {"hue": 1}, lane=0, epoch=0)) is None
+    assert worker.answers[-1][:2] == (2, None)
+    assert [of(processor, sets, lane) for lane in worker.lanes] == [(1, 0), (5, 0)]
+
+
+def test_a_process_that_waited_for_its_turn_begins_with_the_newest(worker: Worker, processor: Processor) -> None:
+    lane = worker.lanes[0]
+    lane.hear(StreamBegin(0, "s0", 0, {"strength": 8, "mix": 0}))
+    assert not lane.take_up(), "it is the stream that it was born with"
+    sets = ParamSets(worker, processor, "callable", {})
+    assert of(processor, sets, lane) == (8, 0)
