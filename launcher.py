@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "file", type=Path, metavar="FILE", help=f"topology: a file, or one of {', '.join(shipped_names())}"
         )
-    for command in (run, check, graph, replay):
+    for command in (run, check, graph, bench, replay):
         command.add_argument(
             "--set", action="append", default=[], metavar="PATH=VALUE", help="replace one value, such as relay.port=0"
         )

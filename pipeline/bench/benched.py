@@ -41,7 +41,7 @@ def benched(topology: Topology) -> Benched:
     raw: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(topology, stages=stages, name=name))
     limits = topology.relay.limits if topology.relay is not None else Relay().limits
     raw["relay"] = {"port": 0, "limits": msgspec.to_builtins(limits)}
-    raw |= {"api": None, "restart": UNLIMITED, "log_level": "INFO"}
+    raw |= {"api": None, "restart": UNLIMITED, "logs": {"level": "INFO"}}
     raw["tracing"]["otel"] = None
     for key, stage in stages.items():
         raw["stages"][key]["restart"] = None

@@ -167,8 +167,7 @@ class Chain:
 
     def _skim_for(self, stage: str) -> None:
         """What the launcher does in the place of a reader of the newest frame that is away."""
-        link = self.wiring.newest_only_link(stage)
-        if link is not None:
+        for link in self.wiring.newest_only_links(stage):
             time.sleep(self.random.uniform(0, AWAY_SECONDS))
             link.skim()
 

@@ -107,7 +107,7 @@ def test_the_relay_is_told_of_its_section_and_its_ports_and_its_users_of_their_t
         assert relay.relay == wiring.topology.relay
         assert all(boot.relay is None and not boot.media_fds for boot in boots.values())
         told = {stage for stage, boot in boots.items() if TOKEN.encode() in msgspec.msgpack.encode(boot)}
-        assert told == {"publisher", "ingress", "egress", "recorder"}, "those that use its channels"
+        assert told == {"publisher", "ingress", "egress", "recorder", "api"}, "those that use its channels"
 
 
 def test_a_media_port_that_is_taken_is_named_with_its_key_and_nothing_stays_open(held_dir: RunDir) -> None:
