@@ -3,6 +3,7 @@ way: also for those that ran when this service was started again."""
 
 import asyncio
 import time
+from collections import deque
 from typing import Any
 
 from pipeline import log
@@ -22,6 +23,9 @@ TURNING_POINTS = frozenset({"stream_started", "stream_online", "stream_stopped"}
 STOP_SECONDS = 3.0
 """How long sessions may take to end together: a little more than their channels."""
 
+KEPT_CHANGES = 16
+"""Of parameters, which may come in the moment between the start of a stream and its being seen."""
+
 OLD_SECONDS = 2.0
 """A stream that began this long before this service did was not asked for here."""
 
@@ -36,6 +40,7 @@ class StreamWatch:
         self._began = time.time()
         self._sessions: dict[str, tuple[StreamSession, asyncio.Task[None]]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._changes: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=KEPT_CHANGES)
         self._status: Status | None = None
         self._look = asyncio.Event()
 
@@ -45,6 +50,7 @@ class StreamWatch:
 
     def changed(self, params: dict[str, Any], name: str = "") -> None:
         """Parameters came into force, asked for with this stream's id; empty: for whatever runs."""
+        self._changes.append((time.time(), name, params))
         for session, _ in self._sessions.values():
             if not name or session.spec.stream == name:
                 session.changed(params)
@@ -100,6 +106,9 @@ class StreamWatch:
         task = asyncio.create_task(session.run(), name=f"session {stream.spec.stream}")
         task.add_done_callback(tell_failure)
         self._sessions[stream.spec.stream] = (session, task)
+        for at, name, params in self._changes:
+            if at >= stream.began and name in ("", stream.spec.stream):
+                session.changed(params)
 
     async def _leave(self) -> None:
         for session, _ in self._sessions.values():
