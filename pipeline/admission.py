@@ -35,22 +35,26 @@ class Admission:
         while now - self._samples[0].at > WINDOW_SECONDS:
             self._samples.popleft()
 
-    def problem(self) -> str:
-        """Why one more would be too much: one line with what was measured; empty when it would not, or nobody knows."""
-        count = len(self._streams)
-        if not self._limit or not count or self._samples[-1].at - self._samples[0].at < LEAST_SECONDS:
+    def problem(self, online: tuple[str, ...], starting: int = 0) -> str:
+        """Why one more than the `online` ones, and those that are `starting`, would be too much: one line with what was
+        measured; empty when it would not, or nobody knows."""
+        count = len(online)
+        if not self._limit or not count or online != self._streams:
             return ""
+        if self._samples[-1].at - self._samples[0].at < LEAST_SECONDS:
+            return ""
+        after = count + starting + 1
         first, last = self._samples[0], self._samples[-1]
         seconds = last.at - first.at
         busy = (last.busy_s - first.busy_s) / seconds
         cores = (last.cpu_s - first.cpu_s) / seconds
         streams = "1 stream" if count == 1 else f"{count} streams"
-        if busy * (count + 1) / count > self._limit:
+        if busy * after / count > self._limit:
             return (
                 f"inference is busy {busy:.0%} of the time with {streams}: one more would need {busy / count:.0%}, and "
                 f"streams.admit_below is {self._limit:g}"
             )
-        if cores * (count + 1) / count > self._limit * self._cores:
+        if cores * after / count > self._limit * self._cores:
             return (
                 f"{streams} take {cores:.1f} of {self._cores} CPU cores: one more would need {cores / count:.1f}, and "
                 f"streams.admit_below is {self._limit:g}"

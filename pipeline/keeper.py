@@ -119,7 +119,9 @@ class Keeper:
                 life.parameters = message.parameters
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
-                if (level := self._wiring.topology.logs.level_of(stage.name)) != life.process.boot.log_level:
+                if (
+                    level := self._wiring.topology.logs.level_of(self._wiring.file_name(stage.name))
+                ) != life.process.boot.log_level:
                     self._switchboard.send(life.process.boot.identity, SetLogLevel(level))  # Changed while it loaded.
                 tap = life.process.boot.tap
                 if tap is not None and tap.recording != self._wiring.recording:

@@ -128,9 +128,9 @@ class LinkWriter:
         return slot
 
     @property
-    def has_room(self) -> bool:
-        """Whether `acquire` would not have to wait."""
-        return self.table.free_slot() is not None
+    def free_slots(self) -> int:
+        """So many times `acquire` would not have to wait."""
+        return self.table.free_slots()
 
     @property
     def credit(self) -> int:

@@ -26,6 +26,8 @@ Tell = Callable[[str, Params], None]
 
 
 class _Asked(NamedTuple):
+    stream: str
+    """Of which it is; empty: of all."""
     tell: Tell
     life: Life
     params: Params
@@ -60,10 +62,10 @@ class ProcessorChanges:
         else:
             self._change(sender, stage, stage.active, request.params, lanes)
 
-    def try_for(self, lane: Lane, stage: SupervisedStage, life: Life, params: Params, tell: Tell) -> None:
-        """Ask the process at work whether it takes these parameters for the stream that is to begin on the lane."""
+    def try_for(self, lane: Lane, stream: str, life: Life, params: Params, tell: Tell) -> None:
+        """Ask the process at work whether it takes these parameters for this stream, which is to begin on the lane."""
         update = Update(self._next_number(), params, lane.number)
-        self._ask(update, _Asked(tell, life, params, lambda _: None))
+        self._ask(update, _Asked(stream, tell, life, params, lambda _: None))
 
     def heard(self, message: Updated) -> None:
         """A processor has taken, or refused, new parameters."""
@@ -72,12 +74,14 @@ class ProcessorChanges:
         if asked is None:
             self._heard_unasked(message)
         elif message.params is None:
+            of = {"stream": asked.stream} if asked.stream else {}
             shown = _shown(asked.params)
-            self._announce("warning", message.stage, "update_refused", params=shown, problem=message.problem)
+            self._announce("warning", message.stage, "update_refused", **of, params=shown, problem=message.problem)
             asked.tell(message.problem, {})
         else:
             asked.remember(message.params)
-            self._announce("info", message.stage, "updated", params=_shown(asked.params))
+            of = {"stream": asked.stream} if asked.stream else {}
+            self._announce("info", message.stage, "updated", **of, params=_shown(asked.params))
             asked.tell("", message.params)
 
     def _note_description(self, message: Updated) -> None:
@@ -105,13 +109,13 @@ class ProcessorChanges:
         if not lanes:
             update = Update(self._next_number(), params)
             tell = self._answering(sender, stage, params)
-            self._ask(update, _Asked(tell, life, params, lambda all: self._remember(stage, life, all)))
+            self._ask(update, _Asked("", tell, life, params, lambda all: self._remember(stage, life, all)))
             return
         tell_all = _Together(len(lanes), self._answering(sender, stage, params))
         for lane in lanes:
             update = Update(self._next_number(), params, lane.number, lane.epoch)
-            remember = _of_stream(lane, lambda lane: self._keeper.tell(stage, lane.begin))
-            self._ask(update, _Asked(tell_all, life, params, remember))
+            remember = _of_stream(lane, params, lambda lane: self._keeper.tell(stage, lane.begin))
+            self._ask(update, _Asked(lane.begin.stream, tell_all, life, params, remember))
 
     def _remember(self, stage: SupervisedStage, life: Life, params: Params) -> None:
         """What is in force for all; the others that there are follow."""
@@ -137,7 +141,7 @@ class ProcessorChanges:
         def remember(params: Params) -> None:
             self._wiring.change_frame(stage.name, msgspec.convert(params, Frame))
 
-        self._ask(Update(self._next_number(), params), _Asked(tell, stage.active, params, remember))
+        self._ask(Update(self._next_number(), params), _Asked("", tell, stage.active, params, remember))
 
     def _renew(self, sender: bytes, stage: SupervisedStage, params: Params) -> None:
         """Blue-green: what has to load models must not hold the stream up."""
@@ -196,13 +200,13 @@ class _Together:
             self._tell(self._problem, params)
 
 
-def _of_stream(lane: Lane, tell_others: Callable[[Lane], None]) -> Callable[[Params], None]:
+def _of_stream(lane: Lane, given: Params, tell_others: Callable[[Lane], None]) -> Callable[[Params], None]:
     """Remembers parameters with the stream that is on the lane now, for processes that wait for their turn."""
     epoch = lane.epoch
 
     def remember(params: Params) -> None:
         if lane.epoch == epoch and lane.stream is not None:
-            lane.params = params
+            lane.params = (lane.params or {}) | {name: params.get(name, value) for name, value in given.items()}
             tell_others(lane)
 
     return remember

@@ -29,7 +29,7 @@ class RunningStream:
         self.outcome: Literal["ENDED", "FAILED"] = "ENDED"
         self.told: set[tuple[bytes, type]] = set()  # which process was given which order at its end
         self.waiting: list[bytes] = []  # who wants to know when it is over
-        self.params: dict[str, Any] | None = None  # all that are in force for it; None: it has none of its own
+        self.params: dict[str, Any] | None = None  # its own, as the processor has taken them
         self.params_agreed = not spec.params
         self._before = before
         self._latency_before = egress.durations(Span.END_TO_END)

@@ -27,7 +27,15 @@ AT_ITS_END = "the pipeline is at its end"
 
 
 class NoSuchStream(Exception):
-    """One line for whoever asked."""
+    """One line for whoever asked, and a code for Answer."""
+
+    code: Literal["unknown", "loading"] = "unknown"
+
+
+class NotYet(NoSuchStream):
+    """It is being started."""
+
+    code = "loading"
 
 
 class StreamKeeper:
@@ -47,7 +55,17 @@ class StreamKeeper:
         self._lanes: list[StreamLane] = []
         if self.on_request:
             self._lanes = [
-                StreamLane(lane, self._inference, wiring, keeper, switchboard, changes, self._tell, self._bury)
+                StreamLane(
+                    lane,
+                    self._inference,
+                    wiring,
+                    keeper,
+                    switchboard,
+                    changes,
+                    self._tell,
+                    self._bury,
+                    self._is_needed,
+                )
                 for lane in wiring.lanes
             ]
         self._ended: deque[StreamStatus] = deque(maxlen=KEPT_ENDED)
@@ -77,10 +95,13 @@ class StreamKeeper:
             if stream:
                 raise NoSuchStream(f"there is no stream {stream!r}: this pipeline runs the stream of its file")
             return self._wiring.lanes
-        running = {lane.stream.spec.stream: lane.lane for lane in self._lanes if lane.stream is not None and lane.runs}
+        running = {lane.stream.spec.stream: lane for lane in self._lanes if lane.stream is not None and lane.runs}
         if stream and stream not in running:
             raise NoSuchStream(f"there is no stream {stream!r}; running: {', '.join(running) or 'none'}")
-        return [lane for name, lane in running.items() if stream in ("", name)]
+        meant = [lane for name, lane in running.items() if stream in ("", name)]
+        if meant and not any(lane.is_open for lane in meant):
+            raise NotYet(f"{', '.join(running)}: being started; ask again when it is there")
+        return [lane.lane for lane in meant if lane.is_open]
 
     # What people ask.
 
@@ -119,24 +140,31 @@ class StreamKeeper:
                 same = stream.spec == spec
                 text = "runs already" if same else "runs already, with another request; stop it first"
                 return Answer(same, f"{spec.stream} {text}", "" if same else "exists")
-            if stream.spec.publish_url == spec.publish_url:
-                return Answer(False, f"publish_url: {stream.spec.stream} writes it; allowed: another", "invalid")
         lane = next((lane for lane in self._lanes if lane.stream is None), None)
         if lane is None:
             run, one = ("runs", "it") if len(self._lanes) == 1 else ("run", "one")
             return Answer(
                 False, f"{self._names} {run}, and streams.max is {len(self._lanes)}; stop {one} first", "full"
             )
+        for stream in streams:
+            for field in ("publish_url", "data_url"):
+                if getattr(spec, field) and getattr(spec, field) in (stream.spec.publish_url, stream.spec.data_url):
+                    return Answer(False, f"{field}: {stream.spec.stream} writes it; allowed: another", "exists")
         if self._inference.outcome == FAILED:
             self._keeper.restart(self._inference)  # With a fresh budget, as everything else has.
         if self._inference.state != READY and self._wiring.topology.streams.while_loading == "refuse":
             return Answer(
                 False, f"{self._inference.name} is {self._inference.state}; ask again when it is READY", "loading"
             )
-        if problem := self._admission.problem():
+        if problem := self._admission.problem(self._online, len(streams) - len(self._online)):
             return Answer(False, problem, "full")
         lane.start(spec)
         return Answer(True, f"{spec.stream} is being started")
+
+    @property
+    def _online(self) -> tuple[str, ...]:
+        streams = (lane.stream for lane in self._lanes if lane.stream is not None)
+        return tuple(stream.spec.stream for stream in streams if stream.state == "ONLINE")
 
     @property
     def _names(self) -> str:
@@ -146,8 +174,7 @@ class StreamKeeper:
 
     def sample(self, now: float) -> None:
         """Note what the streams that run cost."""
-        streams = [lane.stream for lane in self._lanes if lane.stream is not None]
-        online = tuple(stream.spec.stream for stream in streams if stream.state == "ONLINE")
+        streams, online = [lane.stream for lane in self._lanes if lane.stream is not None], self._online
         cpu_s = sum(stage.usage.cpu_s for stage in self._keeper.stages.values())
         settled = online if len(online) == len(streams) else ()
         self._admission.note(now, settled, self._inference.stats.busy_s(), cpu_s)
@@ -178,6 +205,10 @@ class StreamKeeper:
         self._keeper.tell_all(Recorder, Drain())  # What it watches may never come again.
         for lane in self._lanes:
             lane.close()
+
+    def _is_needed(self) -> bool:
+        """Whether inference serves a stream that is not being stopped."""
+        return any(lane.runs for lane in self._lanes)
 
     def _bury(self, status: StreamStatus) -> None:
         self._ended.appendleft(status)

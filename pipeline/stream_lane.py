@@ -40,8 +40,10 @@ class StreamLane:
         changes: ProcessorChanges,
         tell: Tell,
         bury: Callable[[StreamStatus], None],
+        inference_is_needed: Callable[[], bool],
     ) -> None:
-        """`bury` is given the last that is said of each stream."""
+        """`bury` is given the last that is said of each stream. While `inference_is_needed` by another one, it is not
+        ended for this one's sake."""
         self.lane = lane
         self.stream: RunningStream | None = None
         self._inference = inference
@@ -51,12 +53,18 @@ class StreamLane:
         self._changes = changes
         self._tell = tell
         self._bury = bury
+        self._inference_is_needed = inference_is_needed
         self._ingress, self._decode, self._egress = self._stages = tuple(keeper.stages[name] for name in lane.stages)
 
     @property
     def runs(self) -> bool:
         """Whether there is a stream that is not being stopped."""
         return self.stream is not None and self.stream.stopping_since is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the stream has the lane's links and stages."""
+        return self.stream is not None and self.stream.opened
 
     @property
     def is_hurried(self) -> bool:
@@ -138,7 +146,7 @@ class StreamLane:
         elif life is not None and not stream.asked_for_params:
             stream.asked_for_params = True
             self._changes.try_for(
-                self.lane, self._inference, life, stream.spec.params, lambda *answer: self._heard(stream, *answer)
+                self.lane, stream.spec.stream, life, stream.spec.params, lambda *answer: self._heard(stream, *answer)
             )
 
     def _heard(self, stream: RunningStream, problem: str, params: dict[str, Any]) -> None:
@@ -148,7 +156,9 @@ class StreamLane:
         if problem:
             self.cut("FAILED", f"params: {problem}")
         else:
-            stream.params, stream.params_agreed = params, True
+            given = stream.spec.params
+            stream.params = {name: params.get(name, value) for name, value in given.items()}
+            stream.params_agreed = True
 
     def _open(self, stream: RunningStream) -> None:
         self.lane.params = stream.params
@@ -185,7 +195,12 @@ class StreamLane:
             return
         if self._inference_waits():
             self._give_back(stream)
-        elif time.monotonic() - since > 2 * limit and (life := self._inference.active) and not life.asked_for:
+        elif (
+            time.monotonic() - since > 2 * limit
+            and not self._inference_is_needed()
+            and (life := self._inference.active)
+            and not life.asked_for
+        ):
             self._tell(
                 "warning", stream.spec, "stream_drain_timeout", seconds=2 * limit, waiting_for=self._inference.name
             )

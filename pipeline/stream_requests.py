@@ -10,6 +10,8 @@ from pipeline.topology_values import Dimension
 
 MAX_ID_LENGTH = 128
 
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
+
 _SIZES = get_args(Dimension)[1]
 
 
@@ -36,6 +38,8 @@ def _problems(spec: StreamSpec, topology: Topology) -> Iterator[str]:
         yield f"publish_url: {spec.publish_url!r} is subscribe_url too; allowed: any other channel"
     if spec.data_url and spec.data_url == spec.publish_url:
         yield f"data_url: {spec.data_url!r} is publish_url too; allowed: any other channel"
+    if not MIN_WEIGHT <= spec.weight <= MAX_WEIGHT:
+        yield f"weight: {spec.weight} is no share; allowed: {MIN_WEIGHT} to {MAX_WEIGHT}"
     for field in ("width", "height"):
         yield _size_problem(field, getattr(spec, field))
     yield _room_problem(spec, topology)

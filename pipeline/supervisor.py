@@ -327,14 +327,14 @@ class Supervisor:
         try:
             lanes = self._streams.lanes_meant(request.stream)
         except NoSuchStream as problem:
-            return Answer(False, str(problem), "unknown")
+            return Answer(False, str(problem), problem.code)
         return set_pause(self._keeper, self._announce, lanes, request.pause)
 
     def _update(self, sender: bytes, request: UpdateRequest) -> None:
         try:
             lanes = self._streams.lanes_meant(request.stream) if self._streams.on_request else []
         except NoSuchStream as problem:
-            self._switchboard.send(sender, Answer(False, str(problem), "unknown"))
+            self._switchboard.send(sender, Answer(False, str(problem), problem.code))
         else:
             self._changes.ask(sender, request, lanes)
 
@@ -391,8 +391,9 @@ class Supervisor:
         named = ("launcher", *self._stages)
         if request.stage not in named:
             return Answer(ok=False, text=f"no stage {request.stage!r}; there are: {', '.join(named)}")
-        before = self._wiring.topology.logs.level_of(request.stage)
-        self._wiring.change_log_level(request.stage, request.level)
+        name = self._wiring.file_name(request.stage)  # Of several streams' stages, all that the file calls so.
+        before = self._wiring.topology.logs.level_of(name)
+        self._wiring.change_log_level(name, request.level)
         self._adopt_log_levels()
         return Answer(ok=True, text=f"{request.stage} logs from {request.level} on; before from {before} on")
 
@@ -401,7 +402,7 @@ class Supervisor:
         logs = self._wiring.topology.logs
         self._display.adopt(logs)
         for stage in self._stages.values():
-            self._keeper.tell(stage, SetLogLevel(logs.level_of(stage.name)))
+            self._keeper.tell(stage, SetLogLevel(logs.level_of(self._wiring.file_name(stage.name))))
 
     def _announce(self, level: EventLevel, source: str, name: str, /, **fields: str | int | float) -> None:
         self._display.event(level, source, name, fields)

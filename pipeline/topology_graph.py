@@ -134,6 +134,8 @@ def _check_streams(topology: Topology) -> None:
                 f"{path}.processor.{inference.processor.kind}",
                 "such a processor is of one stream; allowed: streams.max: 1, or a callable, comfyui or file",
             )
+        if topology.recording is not None:
+            raise TopologyError("recording", "is of one stream; allowed: with streams.max: 1")
         if inference.processor.audio:
             raise TopologyError(f"{path}.processor.audio", "sound is of one stream; allowed: streams.max: 1, or false")
 

@@ -25,6 +25,10 @@ class Served(Protocol):
     @property
     def weight(self) -> float: ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame of it can be seen to without waiting."""
+
 
 Work = TypeVar("Work", bound=Served)
 
@@ -102,7 +106,7 @@ class Turns(Generic[Work]):
 
     def _look(self, but: Sequence[Work] = ()) -> tuple[Work, Slot] | None:
         for work in sorted(self._spent, key=self._spent.__getitem__):
-            if work not in but and work.writer.has_room and (slot := work.reader.take_at_once()) is not None:
+            if work not in but and work.has_room and (slot := work.reader.take_at_once()) is not None:
                 return work, slot
         return None
 
@@ -115,7 +119,7 @@ class Turns(Generic[Work]):
         for work in self._spent:
             if work in but:
                 continue
-            if not work.writer.has_room:
+            if not work.has_room:
                 full.append(work)
                 poll.register(work.writer.credit, select.POLLIN)
             elif work.reader.listen():

@@ -207,7 +207,15 @@ class Wiring:
 
     def recorded_topology(self) -> Topology:
         """The topology, with what is the running stream's own in it."""
-        return msgspec.structs.replace(self.topology, frame=self.lanes[0].frame(self.topology), recording=None)
+        topology, own = self.topology, self.lanes[0].params
+        name = topology.stage_of(Inference)
+        if own and name is not None:
+            spec = topology.stages[name]
+            assert isinstance(spec, Inference)
+            processor = msgspec.structs.replace(spec.processor, params=spec.processor.params | own)
+            stages = topology.stages | {name: msgspec.structs.replace(spec, processor=processor)}
+            topology = msgspec.structs.replace(topology, stages=stages)
+        return msgspec.structs.replace(topology, frame=self.lanes[0].frame(topology), recording=None)
 
     def timeline_notes(self) -> list[TimelineNote]:
         """Decode's timeline before each of its last segments."""

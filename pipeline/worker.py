@@ -81,7 +81,7 @@ class Worker:
         self.tap = Tap(self.zmq, boot.tap, boot.stage)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = threading.Event()
-        self._orders: queue.SimpleQueue[Activate | Update] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Activate | Update | StreamBegin] = queue.SimpleQueue()
         # While it has none, the links' bells are another process's to hear.
         self._has_links = not isinstance(boot.spec, Inference)
         self.lanes = [WorkerLane(number, lane) for number, lane in enumerate(boot.lanes)]
@@ -116,12 +116,17 @@ class Worker:
         """Tell the launcher that this stage can take work, and what its processor's parameters are."""
         self._send(Ready(self.boot.stage, self.boot.incarnation, detail, parameters))
 
-    def wait_for_turn(self, apply: Callable[[Update], object] | None = None) -> None:
-        """Return when the links are this process's to use; until then `apply` sees to each Update. One that is not
-        needed any more waits until it is killed."""
-        while isinstance(order := self._orders.get(), Update):
-            if apply is not None:
+    def wait_for_turn(
+        self, apply: Callable[[Update], object] | None = None, follow: Callable[[WorkerLane], None] | None = None
+    ) -> None:
+        """Return when the links are this process's to use; until then `apply` sees to each Update, and `follow` to a
+        lane on which another stream has begun. One that is not needed any more waits until it is killed."""
+        while not isinstance(order := self._orders.get(), Activate):
+            if isinstance(order, Update) and apply is not None:
                 apply(order)
+            elif isinstance(order, StreamBegin) and follow is not None:
+                self.lanes[order.lane].take_up()
+                follow(self.lanes[order.lane])
         self._has_links = True
         for lane in self.lanes:
             lane.take_up()
@@ -244,6 +249,8 @@ class Worker:
             self.lanes[order.lane].hear(order)
             if self._has_links:
                 self.wake()
+            elif isinstance(order, StreamBegin):
+                self._orders.put(order)
         elif isinstance(order, Record):
             self.tap.recording = order.recording
         elif isinstance(order, Drain):

@@ -26,6 +26,11 @@ class WorkerLane:
             if order.epoch == self.epoch:  # They were changed before this process had its turn.
                 self.params = order.params
 
+    @property
+    def newest_epoch(self) -> int:
+        """The number of the stream that was told of last."""
+        return self.epoch if self._newest is None else self._newest.epoch
+
     def take_up(self) -> bool:
         """Go over to the newest stream that was told of; whether there was another."""
         begun = self._newest

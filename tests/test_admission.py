@@ -14,7 +14,7 @@ def measured(streams: tuple[str, ...], busy: float, cores: float, seconds: int =
 
 
 def test_one_more_is_admitted_while_there_is_room() -> None:
-    assert measured(RUNNING, busy=0.55, cores=2.0).problem() == ""
+    assert measured(RUNNING, busy=0.55, cores=2.0).problem(RUNNING) == ""
 
 
 @pytest.mark.parametrize(
@@ -29,28 +29,36 @@ def test_one_more_is_admitted_while_there_is_room() -> None:
     ],
 )
 def test_what_was_measured_is_the_reason_for_a_refusal(busy: float, cores: float, reason: str) -> None:
-    assert measured(RUNNING, busy, cores).problem().startswith(reason)
+    assert measured(RUNNING, busy, cores).problem(RUNNING).startswith(reason)
 
 
 def test_nothing_is_refused_before_anything_was_measured() -> None:
-    assert Admission(0.9, 4).problem() == ""
-    assert measured((), busy=0.9, cores=4).problem() == "", "no stream runs, or one is still starting"
-    assert measured(RUNNING, busy=0.9, cores=4, seconds=2).problem() == ""
+    assert Admission(0.9, 4).problem(RUNNING) == ""
+    assert measured((), busy=0.9, cores=4).problem(()) == "", "no stream runs, or one is still starting"
+    assert measured(RUNNING, busy=0.9, cores=4, seconds=2).problem(RUNNING) == ""
 
 
 def test_what_other_streams_cost_says_nothing() -> None:
     admission = measured(RUNNING, busy=0.9, cores=4)
-    assert admission.problem()
+    assert admission.problem(RUNNING)
     admission.note(106.0, ("a", "b", "c"), 12.0, 80.0)
-    assert admission.problem() == ""
+    assert admission.problem(RUNNING) == ""
 
 
 def test_what_was_long_ago_does_not_count() -> None:
     admission = measured(RUNNING, busy=0.9, cores=4)
     for second in range(6, 30):
         admission.note(100.0 + second, RUNNING, 11.5 + 0.1 * (second - 5), 70 + 0.1 * (second - 5))
-    assert admission.problem() == ""
+    assert admission.problem(RUNNING) == ""
 
 
 def test_it_can_be_turned_off() -> None:
-    assert measured(RUNNING, busy=0.99, cores=4, limit=0).problem() == ""
+    assert measured(RUNNING, busy=0.99, cores=4, limit=0).problem(RUNNING) == ""
+
+
+def test_what_is_starting_counts_and_what_is_over_does_not() -> None:
+    admission = measured(RUNNING, busy=0.5, cores=1)
+    assert admission.problem(RUNNING) == ""
+    assert admission.problem(RUNNING, starting=1)
+    assert measured(RUNNING, busy=0.9, cores=4).problem(("b",)) == "", "what one alone costs was not measured"
+    assert measured(RUNNING, busy=0.9, cores=4).problem(()) == ""

@@ -23,6 +23,7 @@ HANDS_ON = {
     ("pipeline/ingest.py", "_say_waiting"),
     ("pipeline/stream_keeper.py", "_tell"),
     ("pipeline/supervisor.py", "_heard"),
+    ("pipeline/processors/frame_work.py", "_report"),
     ("pipeline/log.py", "debug"),
     ("pipeline/log.py", "info"),
     ("pipeline/log.py", "warning"),
@@ -152,7 +153,6 @@ def test_an_event_is_described_as_it_is_used(name: str) -> None:
 
 def test_what_tells_events_is_handed_only_to_those_whose_calls_are_read() -> None:
     assert callbacks() == {
-        ("pipeline/processors/frame_work.py", "worker.error"),  # Guard._report
         ("pipeline/processors/stream_work.py", "worker.error"),  # SoundWork._report
         ("workers/egress.py", "worker.error"),  # TextChannel._report
         ("workers/recorder.py", "worker.info"),  # Viewer._tell

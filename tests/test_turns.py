@@ -39,6 +39,10 @@ class Stream:
         self.writer = LinkWriter(styled, owner=1)
         self.egress = open_reader(styled, owner=1)
 
+    @property
+    def has_room(self) -> bool:
+        return self.writer.free_slots > 0
+
     def send(self, count: int = 1) -> None:
         for _ in range(count):
             seq = self.decode.table.next_seq()
@@ -47,7 +51,7 @@ class Stream:
             self.decode.publish(slot)
 
     def fill_output(self) -> None:
-        while self.writer.has_room:
+        while self.has_room:
             slot = self.writer.acquire(seq=0, pts=0, epoch=0, arrived_ns=0)
             assert slot is not None
             self.writer.publish(slot)

@@ -16,7 +16,7 @@ from pipeline.processors.batches import Batches
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
-from pipeline.processors.guard import ProcessorGivenUp
+from pipeline.processors.guard import ProcessorGivenUp, Streak
 from pipeline.processors.kinds import make_processor
 from pipeline.processors.param_sets import ParamSets
 from pipeline.processors.protocol import Batching, Described, Listener, Processor
@@ -34,13 +34,15 @@ class Inference:
         self._worker = worker
         self._processor = processor
         self._params = params
+        params.before_change = self._settle_all
         self._batch = spec.processor.batch
         self._together = Batches(worker, processor, params).serve if isinstance(processor, Batching) else None
         self._tape = ParamTape(worker, params)
         tape = self._tape if len(worker.lanes) == 1 else None
-        open_frames = functools.partial(_open_frames, device)
+        open_frames, streak = functools.partial(_open_frames, device), Streak()
         self._works = [
-            StreamWork(worker, lane, spec.processor, processor, params, tape, open_frames) for lane in worker.lanes
+            StreamWork(worker, lane, spec.processor, processor, params, streak, tape, open_frames)
+            for lane in worker.lanes
         ]
 
     def run_forever(self) -> None:
@@ -54,12 +56,15 @@ class Inference:
         for work in self._works:
             work.close()
 
+    def _settle_all(self) -> None:
+        for work in self._works:
+            work.settle_all()
+
     def _update(self) -> None:
         """A change of parameters takes effect between two frames."""
         stats = self._worker.stats
         while (order := self._worker.next_update()) is not None:
-            for work in self._works:
-                work.settle_all()
+            self._settle_all()
             stats.busy()
             if self._params.apply(order) is not None:
                 self._tape.tell(order.params, self._works[0].last_pts)
@@ -124,12 +129,13 @@ def main(worker: Worker) -> None:
     processor = make_processor(spec.processor)
     try:
         processor.load(device)
+        params = ParamSets(worker, processor, spec.processor.kind, spec.processor.params)
+        params.load_own()
         _warm_up(worker, processor)
     except ProcessorError as error:
         raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
     worker.ready(f"{spec.processor.target} on {device}", described(processor))
-    params = ParamSets(worker, processor, spec.processor.kind, spec.processor.params)
-    worker.wait_for_turn(params.apply)
+    worker.wait_for_turn(params.apply, params.follow)
     inference = Inference(worker, device, processor, params)
     try:
         inference.run_forever()

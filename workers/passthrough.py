@@ -38,6 +38,10 @@ class Passing:
         self._sound = _pass_sound(worker, lane)
 
     @property
+    def has_room(self) -> bool:
+        return self.writer.free_slots > 0
+
+    @property
     def is_over(self) -> bool:
         return self.reader.drained
 

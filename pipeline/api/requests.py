@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from pipeline.api.problems import ApiError
+from pipeline.stream_requests import MAX_WEIGHT, MIN_WEIGHT
 
 BODY_SECONDS = 30.0
 """How long a body may take to come."""
@@ -45,7 +46,7 @@ class StreamStart(msgspec.Struct, frozen=True):
     prompt: Workflow = None
     width: Size = None
     height: Size = None
-    weight: Annotated[float, msgspec.Meta(ge=0.01, le=100)] = 1.0
+    weight: Annotated[float, msgspec.Meta(ge=MIN_WEIGHT, le=MAX_WEIGHT)] = 1.0
 
 
 class StreamStop(msgspec.Struct, frozen=True):

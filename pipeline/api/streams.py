@@ -94,7 +94,14 @@ def find(status: Status, name: str, purpose: str) -> StreamStatus:
     verb for messages. Raises ApiError."""
     running = under_way(status)
     if name:
-        called = [stream for stream in [*running, *status.streams] if is_called(stream.spec, name)]
+        known = [*running, *(stream for stream in status.streams if stream not in running)]
+        called = [stream for stream in known if stream.spec.stream == name] or [
+            stream for stream in known if is_called(stream.spec, name)
+        ]
+        if len([stream for stream in called if stream in running]) > 1:
+            raise ApiError(
+                400, f"several streams are called {name[:MAX_ID_LENGTH]!r}", allowed=_names(running), code="unknown"
+            )
         if not called:
             raise ApiError(404, f"there is no stream {name[:MAX_ID_LENGTH]!r}", allowed=_names(running), code="unknown")
         return called[0]
@@ -117,6 +124,8 @@ def state_of(status: Status, name: str = "") -> StreamState:
     else:
         shown = view(running[0]) if running else None
     health = health_of(status)
+    of = next((each for each in status.streams if shown is not None and each.spec.stream == shown.stream_id), None)
+    paused = status.paused if of is None else of.paused
     active = len(running) or int(has_stream(status))
     ready = health.status in ("IDLE", "OK")
     return StreamState(
@@ -129,8 +138,8 @@ def state_of(status: Status, name: str = "") -> StreamState:
         active_streams=active,
         client_active=bool(active),
         client_running=bool(active) and ready,
-        processing_active=bool(active) and ready and not status.paused,
-        paused=status.paused,
+        processing_active=bool(active) and ready and not paused,
+        paused=paused,
         stream_count=active,
         message=f"{active} running" if active else NO_STREAM,
         fps=_fps(status),

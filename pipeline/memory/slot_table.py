@@ -342,6 +342,10 @@ class ProducerTable(SlotTable):
                 return slot
         return None
 
+    def free_slots(self) -> int:
+        words = self._words
+        return sum(words[slot._base] & STATE_MASK == FREE for slot in self.slots)
+
     def begin(
         self,
         slot: Slot,

@@ -11,6 +11,9 @@ from pipeline.processors.protocol import Batching
 from pipeline.processors.stream_work import StreamWork
 from pipeline.worker import Worker
 
+GIVE_UP_AFTER = 10
+"""Batches that failed in a row."""
+
 Turn = tuple[StreamWork, Slot]
 
 
@@ -19,12 +22,16 @@ class Batches:
         self._worker = worker
         self._processor = processor
         self._params = params
-        self._reported = False
+        self._failures = 0
 
     def serve(self, turns: Sequence[Turn]) -> None:
         """One frame each of different streams. Raises ProcessorGivenUp, and WorkerAbandoned."""
         left = list(turns)
         while left:
+            if self._failures >= GIVE_UP_AFTER:
+                work, slot = left.pop()
+                work.serve(slot)
+                continue
             together = [turn for turn in left if self._fit(left[0], turn)]
             left = [turn for turn in left if turn not in together]
             if len(together) == 1:
@@ -40,6 +47,7 @@ class Batches:
             return True
         return (
             not (work.is_paused or other_work.is_paused)
+            and not (slot.attempts or other_slot.attempts)  # One that a process died on takes no others with it.
             and (slot.width, slot.height) == (other_slot.width, other_slot.height)
             and self._params.of(work.lane) == self._params.of(other_work.lane)
         )
@@ -51,15 +59,21 @@ class Batches:
             images = torch.cat([loaded.image for _, loaded in frames])
             answers = self._processor.process_together(images, [loaded.identity for _, loaded in frames])
         except Exception as error:  # noqa: BLE001 - the user's own code; which frame it was, each alone will tell
-            self._report(error, frames)
+            self._failed(error, frames)
             for work, loaded in frames:
                 work.process(loaded)
             return
+        self._failures = 0
         for (work, loaded), answer in zip(frames, answers, strict=True):
             work.accept(loaded, answer)
 
-    def _report(self, error: Exception, frames: Sequence[tuple[StreamWork, Loaded]]) -> None:
-        """Once: a processor that cannot take several is none the worse for it."""
-        if not self._reported:
-            self._reported = True
-            self._worker.warning("batch_failed", frames=len(frames), problem=f"{type(error).__name__}: {error}")
+    def _failed(self, error: Exception, frames: Sequence[tuple[StreamWork, Loaded]]) -> None:
+        """Told with the first and with the last: a processor that cannot take several is not asked for ever."""
+        self._failures += 1
+        if self._failures in (1, GIVE_UP_AFTER):
+            self._worker.warning(
+                "batch_failed",
+                frames=len(frames),
+                problem=f"{type(error).__name__}: {error}",
+                given_up=self._failures == GIVE_UP_AFTER,
+            )

@@ -18,7 +18,7 @@ from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
 from pipeline.messages import Pause
 from pipeline.processors.frame_tensors import FrameTensors
-from pipeline.processors.guard import Guard
+from pipeline.processors.guard import Guard, Streak
 from pipeline.processors.protocol import Answer, Concurrent, FrameIdentity, Processor, Result
 from pipeline.topology_sections import Processor as ProcessorSpec
 from pipeline.worker import Worker
@@ -56,6 +56,7 @@ class FrameWork:
         ends: tuple[BlockReader | LatestReader, LinkWriter],
         tensors: tuple[FrameTensors, FrameTensors],
         write_text: WriteText,
+        streak: Streak,
     ) -> None:
         """`ends` are those of the links before and behind, `tensors` their slots; of the first as many pictures must be
         good at a time as frames may be in flight."""
@@ -69,10 +70,17 @@ class FrameWork:
         self._reader, self._writer = ends
         self._incoming, self._outgoing = tensors
         self._write_text = write_text
-        self._guard = Guard(processor, self._outgoing.check, worker.error, spec.give_up_after)
+        self._guard = Guard(processor, self._outgoing.check, self._report, spec.give_up_after, streak)
+        self.most_pictures = 1
+        """That one frame has become so far."""
         self._under_way: deque[_UnderWay] = deque()
         self.last_pts: int | None = None
         """Of the frame that was settled last."""
+
+    @property
+    def under_way(self) -> int:
+        """Frames that were begun."""
+        return len(self._under_way)
 
     @property
     def is_full(self) -> bool:
@@ -117,6 +125,11 @@ class FrameWork:
     def settle_ended(self) -> None:
         """Hand on what has ended; wait for the first if no more can be begun."""
         while self._under_way and (self.is_full or self._under_way[0].begun.done()):
+            self._settle_first()
+
+    def settle_done(self) -> None:
+        """Hand on what has ended, without waiting."""
+        while self._under_way and self._under_way[0].begun.done():
             self._settle_first()
 
     def settle_all(self) -> None:
@@ -164,6 +177,7 @@ class FrameWork:
 
     def _hand_on(self, slot: Slot, image: torch.Tensor, before: tuple[torch.Tensor, ...]) -> None:
         times = self._times(slot.pts, len(before))
+        self.most_pictures = max(self.most_pictures, 1 + len(before))
         for part, pts in enumerate(times):
             added = before[part]
             target = self._acquire(slot, pts, added.shape[2], added.shape[1], Outcome.ADDED, part)
@@ -191,6 +205,11 @@ class FrameWork:
         self._writer.publish(target)
         self._stats.out()
         self._reader.release(slot, Outcome.DELIVERED)
+
+    def _report(self, name: str, **fields: str | int | float) -> None:
+        """Of which stream it is, where there are several: nobody is told of another's."""
+        of = {"stream": self._lane.stream} if self._worker.boot.on_request else {}
+        self._worker.error(name, **of, **fields)
 
     def _acquire(self, slot: Slot, pts: int, width: int, height: int, verdict: Outcome, part: int = 0) -> Slot:
         """A slot for the result. With none free this waits for egress: what was processed is not thrown away."""

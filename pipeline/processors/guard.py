@@ -21,18 +21,31 @@ class ProcessorGivenUp(Exception):
     """The processor failed on so many frames in a row that only a new process can help."""
 
 
+class Streak:
+    """How many frames the processor has failed on in a row, whichever stream's they are: one that another stream's
+    frames go through is not to be given up."""
+
+    def __init__(self) -> None:
+        self.length = 0
+
+
 class Guard:
     def __init__(
-        self, processor: Processor, check: Callable[[torch.Tensor], None], report: Report, give_up_after: int
+        self,
+        processor: Processor,
+        check: Callable[[torch.Tensor], None],
+        report: Report,
+        give_up_after: int,
+        streak: Streak | None = None,
     ) -> None:
-        """`check` raises for a picture that cannot be handed on. After `give_up_after` failures in a row `process`
-        raises; 0: never."""
+        """`check` raises for a picture that cannot be handed on. After `give_up_after` failures in a row, by the
+        `streak` that it shares with others, `process` raises; 0: never."""
         self.errors = 0
         self._processor = processor
         self._check = check
         self._report = report
         self._give_up_after = give_up_after
-        self._in_a_row = 0
+        self._streak = streak or Streak()
         self._reported = 0.0
 
     def process(self, image: torch.Tensor, frame: FrameIdentity) -> Result | None:
@@ -53,7 +66,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises costs one frame
             self._failed(error, frame)
             return None
-        self._in_a_row = 0
+        self._streak.length = 0
         return result
 
     def _process(self, image: torch.Tensor, frame: FrameIdentity) -> Answer:
@@ -75,15 +88,15 @@ class Guard:
 
     def _failed(self, error: Exception, frame: FrameIdentity) -> None:
         self.errors += 1
-        self._in_a_row += 1
+        self._streak.length += 1
         now = time.monotonic()
-        if now - self._reported > REPORT_SECONDS or self._in_a_row == self._give_up_after:
+        if now - self._reported > REPORT_SECONDS or self._streak.length == self._give_up_after:
             self._reported = now
             self._report(
                 "processor_error", seq=frame.seq, problem=f"{type(error).__name__}: {error}", count=self.errors
             )
-        if self._in_a_row == self._give_up_after:
-            raise ProcessorGivenUp(f"the processor failed on {self._in_a_row} frames in a row: {error}") from error
+        if self._streak.length == self._give_up_after:
+            raise ProcessorGivenUp(f"the processor failed on {self._streak.length} frames in a row: {error}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
-"""The parameters of a processor that serves several streams: those of all, and a stream's own in their place. The
-processor has one set at a time, and is given the other's before another stream's frame."""
+"""The parameters of a processor that serves several streams: those of all, and over them what a stream has of its own.
+The processor has one set at a time, and is given the other's before another stream's frame."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.messages import Update
@@ -12,40 +13,76 @@ from pipeline.worker_lane import WorkerLane
 SILENT_KINDS = ("trickle_app", "file")
 """Processors that cannot be asked for their parameters: one hands the question to the user's code, one has none."""
 
+UNASKED = 0
+"""The number of a change that nobody waits for."""
+
 Params = dict[str, Any]
 
 
 class ParamSets:
     def __init__(self, worker: Worker, processor: Processor, kind: str, told: Params) -> None:
-        """`told` are those that a processor of this `kind` was made with, `of_all`."""
+        """`told` are those that a processor of this `kind` was made with."""
+        self.before_change: Callable[[], None] = lambda: None
+        """Is called before the processor is given another set: nothing may be under way then."""
         self._worker = worker
         self._processor = processor
-        self._of_all = told if kind in SILENT_KINDS else processor.update({})
-        self._own: dict[int, Params] = {}
+        self._of_all = self._ask(kind, told)
+        self._own: dict[int, tuple[int, Params]] = {}  # by lane: the stream's number, and what it was given
+        self._sets: dict[int, Params] = {}  # and what that makes of those of all
         self._in_force = self._of_all
         for lane in worker.lanes:
             self.begin(lane)
 
     def begin(self, lane: WorkerLane) -> None:
-        """Another stream is on the lane, with its own parameters, or none."""
-        if lane.params is None:
-            self._own.pop(lane.number, None)
+        """Another stream is on the lane, with parameters of its own, or none. What it was given since it was told of
+        stays."""
+        if self._own.get(lane.number, (None, {}))[0] == lane.epoch:
+            return
+        if lane.params:
+            self._give(lane.number, lane.epoch, lane.params)
         else:
-            self._own[lane.number] = lane.params
+            self._own.pop(lane.number, None)
+            self._sets.pop(lane.number, None)
+
+    def load_own(self) -> None:
+        """Those of the stream that runs, if there is only one: its first frame shall not wait for a model. Raises
+        ProcessorError."""
+        if len(self._worker.lanes) > 1:
+            return
+        try:
+            self._go_over_to(self.of(self._worker.lanes[0]))
+        except ProcessorError:
+            raise
+        except Exception as error:  # Whatever the user's own code raises.
+            raise ProcessorError(f"{type(error).__name__}: {error}") from error
+
+    def follow(self, lane: WorkerLane) -> None:
+        """Load what the lane's stream has before this process has its turn. One that cannot tells the launcher."""
+        self.begin(lane)
+        try:
+            self.load_own()
+        except ProcessorError as error:
+            self._worker.updated(Update(UNASKED, {}), None, str(error))
 
     def use(self, lane: WorkerLane) -> None:
         """The next frame is one of this lane's."""
         wanted = self.of(lane)
-        if wanted is not self._in_force:
+        if wanted is self._in_force:
+            return
+        try:
             self._go_over_to(wanted)
+        except Exception as error:  # noqa: BLE001 - the user's own code, which has taken these before
+            self._in_force = wanted  # It is not asked again with every frame.
+            problem = f"{type(error).__name__}: {error}"
+            self._worker.error("params_refused", stream=lane.stream, problem=problem)
 
     def of(self, lane: WorkerLane) -> Params:
         """All that are in force for the lane's stream."""
-        return self._own.get(lane.number, self._of_all)
+        return self._sets.get(lane.number, self._of_all)
 
     def change(self, params: Params) -> None:
         """Of all streams. May raise anything, with nothing changed."""
-        self._change(Update(0, params))
+        self._change(Update(UNASKED, params))
 
     def apply(self, order: Update) -> Params | None:
         """Change parameters, and say what came of it. Returns all that are in force, None if they were refused."""
@@ -56,31 +93,67 @@ class ParamSets:
         except Exception as error:  # noqa: BLE001 - the user's own code; what it ran with before goes on
             self._worker.updated(order, None, f"{type(error).__name__}: {error}")
         else:
-            parameters = self._processor.parameters() if isinstance(self._processor, Described) else None
-            self._worker.updated(order, params, parameters=parameters)
+            self._worker.updated(order, params, parameters=self._described())
             return params
         return None
 
+    def tell(self) -> None:
+        """What is in force, to whoever shows it."""
+        if (parameters := self._described()) is not None:
+            self._worker.updated(Update(UNASKED, {}), self._in_force, parameters=parameters)
+
+    def _ask(self, kind: str, told: Params) -> Params:
+        """All that are in force, where a stream may change some and they are to be gone back to."""
+        if not self._worker.boot.on_request or kind in SILENT_KINDS:
+            return told
+        try:
+            return self._processor.update({})
+        except Exception:  # noqa: BLE001 - the user's own code; then what it was told is all that is known
+            return told
+
     def _change(self, order: Update) -> Params:
-        lane = None if order.lane is None or order.epoch is None else order.lane
-        before = self._of_all if lane is None else self._own.get(lane, self._of_all)
-        if before is not self._in_force:
-            self._go_over_to(before)
+        """Raises what the processor raises, with nothing changed."""
+        self._check(order)
+        lane = None if order.lane is None or order.epoch is None else self._worker.lanes[order.lane]
+        self._go_over_to(self._of_all if lane is None else self.of(lane))
         params = self._processor.update(order.params)
         self._in_force = params
         if order.lane is None:
             self._of_all = params
-        elif lane is not None and self._worker.lanes[lane].epoch == order.epoch:
-            self._own[lane] = params
+            for number, (epoch, given) in list(self._own.items()):
+                self._give(number, epoch, given)
+        elif lane is not None and order.epoch is not None and lane.newest_epoch == order.epoch:
+            epoch, given = self._own.get(lane.number, (order.epoch, lane.params or {}))
+            given = given if epoch == order.epoch else {}
+            new = {name: params.get(name, value) for name, value in order.params.items()}
+            self._give(lane.number, order.epoch, given | new)
+            self._in_force = self._sets[lane.number]
         return params
 
+    def _check(self, order: Update) -> None:
+        """What one of several streams may have of its own. Raises ProcessorError."""
+        if order.lane is None or len(self._worker.lanes) == 1:
+            return
+        if getattr(self._processor, "is_made_anew", False):
+            raise ProcessorError(
+                "is made anew for each change, and several streams would have it made for each frame: give it a method "
+                "update(...), or change it for all streams while none runs"
+            )
+        if unknown := ", ".join(sorted(set(order.params) - set(self._of_all))):
+            raise ProcessorError(f"{unknown}: not known what other streams have; name it in the topology's params")
+
+    def _give(self, lane: int, epoch: int, given: Params) -> None:
+        self._own[lane] = epoch, given
+        self._sets[lane] = self._of_all | given
+
     def _go_over_to(self, wanted: Params) -> None:
+        """Raises what the processor raises."""
         before = self._in_force
         changed = {name: value for name, value in wanted.items() if name not in before or before[name] != value}
-        self._in_force = wanted
-        if not changed:
-            return
-        try:
+        if changed:
+            self.before_change()
             self._processor.update(changed)
-        except Exception as error:  # noqa: BLE001 - the user's own code, which has taken these before
-            self._worker.error("params_refused", problem=f"{type(error).__name__}: {error}")
+        self._in_force = wanted
+
+    def _described(self) -> Any:
+        return self._processor.parameters() if isinstance(self._processor, Described) else None

@@ -11,6 +11,7 @@ from pipeline.memory.stage_stats import Word
 from pipeline.messages import LinkBoot
 from pipeline.processors.frame_tensors import FrameTensors
 from pipeline.processors.frame_work import FrameWork, Loaded
+from pipeline.processors.guard import Streak
 from pipeline.processors.param_sets import ParamSets
 from pipeline.processors.protocol import Answer, Listener, Processor, StreamAware
 from pipeline.processors.sound_work import SoundWork
@@ -31,6 +32,7 @@ class StreamWork:
         spec: ProcessorSpec,
         processor: Processor,
         params: ParamSets,
+        streak: Streak,
         tape: ParamTape | None,
         open_frames: OpenFrames,
     ) -> None:
@@ -50,13 +52,21 @@ class StreamWork:
             open_frames(boot.input, self.reader.table.slots, spec.in_flight),
             open_frames(boot.output, self.writer.table.slots, 1),
         )
-        self._frames = FrameWork(worker, lane, spec, processor, (self.reader, self.writer), tensors, self._write_text)
+        self._frames = FrameWork(
+            worker, lane, spec, processor, (self.reader, self.writer), tensors, self._write_text, streak
+        )
         self._sound = self._open_sound(spec.on_error == "pass_through") if boot.samples_endpoint is not None else None
 
     @property
     def weight(self) -> float:
         """Of the process's time."""
         return self.lane.weight
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame can be begun and handed on without waiting for egress, or for another frame."""
+        needed = self._frames.under_way + self._frames.most_pictures
+        return not self._frames.is_full and self.writer.free_slots >= min(needed, self.writer.boot.slots)
 
     @property
     def is_over(self) -> bool:
@@ -71,6 +81,11 @@ class StreamWork:
     def begin(self) -> None:
         self.runs = True
         self._params.begin(self.lane)
+        if not self.is_paused:
+            self._params.use(self.lane)
+            self._params.tell()
+        if self._tape is not None and self.lane.params:
+            self._tape.tell(self.lane.params, None)
         self._tell_processor("begin_stream")
 
     def serve(self, slot: Slot) -> None:
@@ -78,9 +93,10 @@ class StreamWork:
         if self._tape is not None and self._tape.are_due(slot.pts):
             self._frames.settle_all()
             self._tape.change_as_recorded(slot.pts, self._frames.last_pts)
-        self._params.use(self.lane)
+        if not self.is_paused:
+            self._params.use(self.lane)
         self._frames.serve(slot)
-        self._frames.settle_ended()
+        self._settle()
 
     @property
     def is_paused(self) -> bool:
@@ -102,7 +118,7 @@ class StreamWork:
     def see_to_the_rest(self) -> None:
         """Hear what has come, and hand on what has ended."""
         self._hear()
-        self._frames.settle_ended()
+        self._settle()
 
     def settle_all(self) -> None:
         """Wait for what is under way, and hand it on."""
@@ -124,6 +140,13 @@ class StreamWork:
         self._side.close()
         self.reader.close()
         self.writer.close()
+
+    def _settle(self) -> None:
+        """Where there are other streams nothing is waited for."""
+        if len(self._worker.lanes) == 1:
+            self._frames.settle_ended()
+        else:
+            self._frames.settle_done()
 
     def _tell_processor(self, what: Literal["begin_stream", "end_stream"]) -> None:
         """One that wants to know. Before the first stream on request there is nothing to tell."""

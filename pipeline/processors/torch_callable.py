@@ -119,6 +119,8 @@ class TorchCallable:
     def update(self, params: dict[str, Any]) -> dict[str, Any]:
         found = resolve(self._target)
         merged = {**self._params, **params}
+        if not params:
+            return self._defaults(found) | merged
         self._check(found, merged)
         # Made before anything changes: a class that refuses its new parameters leaves the old instance at work.
         if callable(own := getattr(self._instance, "update", None)):
@@ -134,6 +136,11 @@ class TorchCallable:
         hints = _types(found)
         in_force = self._defaults(found) | self._params
         return [declared(name, value, hints.get(name)) for name, value in in_force.items() if name != "frame"]
+
+    @property
+    def is_made_anew(self) -> bool:
+        """Whether each change of parameters makes another instance."""
+        return self._is_class and not callable(getattr(self._instance, "update", None))
 
     def close(self) -> None:
         self._instance = self._function = None

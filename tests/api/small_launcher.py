@@ -185,6 +185,7 @@ class SmallLauncher:
                 self._switchboard.send(sender, self._stop(stream))
             case PauseRequest(stream=stream, pause=pause):
                 self.pause = pause
+                self.streams = [msgspec.structs.replace(each, paused=pause is not None) for each in self.streams]
                 self._switchboard.send(sender, Answer(True, f"{stream} is so"))
             case UpdateRequest():
                 self._update(sender, message)

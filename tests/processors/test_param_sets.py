@@ -1,5 +1,6 @@
 """One processor, several streams: each frame meets the parameters of its own."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ LINK = LinkBoot("raw", -1, 2, "block", FrameFormat(2, 2), -1, -1)
 
 class Processor:
     """Has two parameters, and notes what it is told."""
+
+    is_made_anew = False
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {"strength": 1, "mix": 0}
@@ -34,6 +37,7 @@ class Worker:
     def __init__(self, lanes: int) -> None:
         self.lanes = [WorkerLane(number, LaneBoot(f"s{number}", number, LINK, LINK, "")) for number in range(lanes)]
         self.answers: list[tuple[int, Any, str]] = []
+        self.boot = SimpleNamespace(on_request=True)
 
     def updated(self, order: Update, params: Any, problem: str = "", parameters: Any = None) -> None:
         self.answers.append((order.number, params, problem))
@@ -76,13 +80,60 @@ def test_frames_of_the_same_parameters_cost_no_change(worker: Worker, processor:
     assert processor.told == []
 
 
-def test_what_is_changed_for_all_leaves_those_with_their_own(
+def test_what_is_changed_for_all_comes_below_what_a_stream_has_of_its_own(
     worker: Worker, processor: Processor, sets: ParamSets
 ) -> None:
     first, second = worker.lanes
     sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
-    sets.apply(Update(2, {"mix": 9}))
-    assert (of(processor, sets, first), of(processor, sets, second)) == ((1, 9), (5, 0))
+    sets.apply(Update(2, {"strength": 2, "mix": 9}))
+    assert (of(processor, sets, first), of(processor, sets, second)) == ((2, 9), (5, 9))
+
+
+def test_a_stream_is_changed_by_and_by(worker: Worker, processor: Processor, sets: ParamSets) -> None:
+    for order in (Update(1, {"strength": 5}, lane=1, epoch=1), Update(2, {"mix": 3}, lane=1, epoch=1)):
+        sets.apply(order)
+    assert [of(processor, sets, lane) for lane in worker.lanes] == [(1, 0), (5, 3)]
+
+
+def test_a_change_that_overtakes_the_beginning_of_its_stream_is_not_lost(
+    worker: Worker, processor: Processor, sets: ParamSets
+) -> None:
+    lane = worker.lanes[1]
+    lane.hear(StreamBegin(1, "next", 2, {"mix": 4}))
+    sets.apply(Update(1, {"strength": 5}, lane=1, epoch=2))
+    assert lane.take_up()
+    sets.begin(lane)
+    assert of(processor, sets, lane)[0] == 5
+
+
+def test_what_nobody_could_take_back_is_no_streams_own(worker: Worker, processor: Processor, sets: ParamSets) -> None:
+    processor.params["colour"] = "red"
+    assert sets.apply(Update(1, {"colour": "blue"}, lane=1, epoch=1)) is None
+    assert "colour: not known what other streams have" in worker.answers[0][2]
+    processor.is_made_anew = True
+    assert sets.apply(Update(2, {"strength": 5}, lane=1, epoch=1)) is None
+    assert "update(...)" in worker.answers[1][2]
+
+
+def test_nothing_is_under_way_when_the_processor_is_given_another_set(
+    worker: Worker, processor: Processor, sets: ParamSets
+) -> None:
+    sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
+    told = len(processor.told)
+    sets.before_change = lambda: processor.told.append({"settled": True})
+    sets.use(worker.lanes[0])
+    assert processor.told[told:] == [{"settled": True}, {"strength": 1}]
+
+
+def test_a_processor_that_cannot_be_asked_goes_by_what_it_was_told(worker: Worker) -> None:
+    class Strict(Processor):
+        def update(self, params: dict[str, Any]) -> dict[str, Any]:
+            if not params:
+                raise TypeError("strength is missing")
+            return super().update(params)
+
+    sets = ParamSets(worker, Strict(), "callable", {"strength": 1})
+    assert sets.of(worker.lanes[0]) == {"strength": 1}
 
 
 def test_the_next_stream_on_the_lane_has_what_it_brings_or_that_of_all(
