@@ -169,6 +169,7 @@ def test_another_stream_may_come_and_a_service_that_dies_takes_its_channels_up_a
             assert service.ask("POST", "/stream/start", service.request_for(stream))[0] == 200
             service.pipeline.wait_for(f"stream_online stage=launcher stream={stream}")
             if stream == "b":
+                service.pipeline.wait_for('text="b 1 own', 45)  # So that what it had to tell so far was told.
                 os.kill(service.pipeline.pid_of("api"), signal.SIGKILL)
                 service.pipeline.wait_for("ready stage=api", 2)
                 service.control("b", {"word": "after"})
