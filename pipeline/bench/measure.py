@@ -170,7 +170,7 @@ class Bench:
         before = self._look()
         cards = self._watch_cards(began + seconds)
         after = self._look()
-        played = dict(zip((line.source for line in lines), self.source.answer(seconds), strict=True))
+        played = dict(zip((line.source for line in lines), self.source.answer(), strict=True))
         self.node.hear(ARRIVING_S)
         problems = self._new_deaths(began)
         watched = self._tell()

@@ -49,6 +49,8 @@ class Channel:
         first = round((began - self._origin + 1) * CLOCK_HZ)
         while (count := len(played.pts)) < seconds * fps and not stopped.is_set():
             due = began + count / fps
+            if time.monotonic() > began + seconds:
+                break  # There was no time for so many; that they were late is told.
             if (early := due - time.monotonic()) > 0:
                 await asyncio.sleep(early)
             unit, pts = clip[count % len(clip)], first + round(count * CLOCK_HZ / fps)

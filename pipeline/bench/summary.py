@@ -50,9 +50,9 @@ def summary(report: Report) -> Iterator[RenderableType]:
 def headline(report: Report) -> str:
     """One sentence: what it holds, and what limits it."""
     if not report.limits:
-        return "nothing was measured"
-    figures = report.figures()
-    rate = figures["max_fps"].median
+        best = report.best()
+        return "nothing was measured" if best is None else f"no limit was found; {best.fps:g} fps held"
+    rate = report.figures()["max_fps"].median
     if not rate:
         return "no rate was sustained"
     beyond = report.beyond()
