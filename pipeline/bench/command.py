@@ -1,9 +1,11 @@
 """The command `launcher.py bench`: measure a topology, or take a report that is there, say what was found, compare."""
 
 import argparse
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -66,7 +68,11 @@ def _measure(options: argparse.Namespace, topology: Benched, command: str) -> Re
         kills=options.kills,
     )
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="livepipe-bench-") as folder, BenchProgress(console) as progress:
+    with (
+        _ended_like_ctrl_c(),
+        tempfile.TemporaryDirectory(prefix="livepipe-bench-") as folder,
+        BenchProgress(console) as progress,
+    ):
         run = Bench(topology, settings, Path(folder), progress)
         for warning in run.warnings:
             console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
@@ -78,6 +84,20 @@ def _measure(options: argparse.Namespace, topology: Benched, command: str) -> Re
         except (NodeFailed, HelperDied, LauncherSilent) as failure:
             return run.report(problem=str(failure))
         return run.report()
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM keeps what was measured too; where Ctrl-C is ignored, as behind `&` in a script, it is the way to end."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(report: Report, comparison: Comparison | None) -> None:

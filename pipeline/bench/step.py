@@ -18,6 +18,10 @@ MIN_ARRIVED = 0.99
 MAX_LATE = 0.005
 """Parts of what was sent: sustained is what loses no more."""
 
+NEARLY_ARRIVED, NEARLY_LATENCY = 0.9, 2.0
+"""What arrived of what was sent, and times the latency that is allowed: a step that is no worse than this may have
+failed by accident."""
+
 ALLOWED_LATE = 1
 """Beside MAX_LATE: in a short step one frame is no sign of anything."""
 
@@ -155,6 +159,11 @@ def failings(step: Step, latency_ms: float) -> list[str]:
     if step.source_late_ms > MAX_SOURCE_LATE_MS:
         found.append(f"the source was {step.source_late_ms:.0f} ms late: there was no CPU left for it")
     return found
+
+
+def nearly_held(step: Step, latency_ms: float) -> bool:
+    """Whether what speaks against it can have been an accident: somebody else's second on the machine."""
+    return step.arrived >= NEARLY_ARRIVED * step.sent and step.p95_ms <= NEARLY_LATENCY * latency_ms
 
 
 def stage_uses(before: Look, after: Look, pictures: int) -> list[StageUse]:

@@ -1,6 +1,9 @@
 """The command as a user types it: mistakes, reports that are there already, the page."""
 
+import os
 import re
+import signal
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -157,12 +160,12 @@ def test_what_was_typed_is_in_the_report(capsys, reports, monkeypatch, make_repo
 
 
 class Interrupted:
-    """A benchmark during which somebody presses Ctrl-C."""
+    """A benchmark during which somebody presses Ctrl-C, or ends it in another way."""
 
     warnings = ("the machine is not idle",)
 
-    def __init__(self, made):
-        self._made = made
+    def __init__(self, made, how):
+        self._made, self._how = made, how
 
     def __call__(self, *_):
         return self
@@ -174,14 +177,16 @@ class Interrupted:
         pass
 
     def run(self):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), self._how)
+        time.sleep(10)
 
     def report(self, **said):
         return self._made(recoveries=[], **said)
 
 
-def test_ctrl_c_keeps_what_was_measured(capsys, monkeypatch, tmp_path, make_report):
-    monkeypatch.setattr(command, "Bench", Interrupted(make_report))
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_was_measured(how, capsys, monkeypatch, tmp_path, make_report):
+    monkeypatch.setattr(command, "Bench", Interrupted(make_report, how))
     code, out, err = run(capsys, "demo", "--json", tmp_path / "r.json", "--report", tmp_path / "r.html")
     assert code == 130
     assert "holds 61 fps" in out

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.bench.recovery import Kill, recovery
 from pipeline.bench.report import LATENCY_EDGES_MS
-from pipeline.bench.step import Asked, Look, bottleneck, failings, figures, match
+from pipeline.bench.step import Asked, Look, bottleneck, failings, figures, match, nearly_held
 from pipeline.bench.usage import Used, used_by_worker
 from pipeline.bench.words import UNREADABLE, Played, Watched
 from pipeline.messages import FrameCount, StageStatus, Status
@@ -149,3 +149,10 @@ def test_a_stage_that_did_not_come_back_has_no_time():
 
 def test_a_number_without_a_picture_of_its_own_never_arrives():
     assert match(played(1), Watched([], [], [], [], 0)).arrived == [float("inf")]
+
+
+def test_a_step_that_failed_by_little_may_have_been_an_accident():
+    assert nearly_held(step(arrived=140, late=10), 100.0)
+    assert nearly_held(step(p95_ms=199.0), 100.0)
+    assert not nearly_held(step(arrived=130), 100.0)
+    assert not nearly_held(step(p95_ms=201.0), 100.0)
