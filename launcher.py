@@ -35,7 +35,7 @@ from pipeline.shipped import find_topology, shipped_names
 from pipeline.signal_notes import SignalNotes
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
-from pipeline.topology_file import TopologyFileError, load_topology, without_secrets
+from pipeline.topology_file import TopologyFileError, load_topology, parse_override, without_secrets
 from pipeline.topology_sections import Sink, Source
 from pipeline.trace_view import OFF, NewTraces, trace_view, waterfall
 from pipeline.wiring import Wiring
@@ -344,7 +344,7 @@ def _replay(options: argparse.Namespace) -> int:
         options.recording,
         speed=options.speed,
         topology=options.topology,
-        overrides=dict(_override(text) for text in options.set),
+        overrides=dict(map(parse_override, options.set)),
         against=options.against,
         output=options.output,
         video=options.video,
@@ -425,17 +425,7 @@ def _outside(stage: Stage) -> Iterator[tuple[str, bool]]:
 
 
 def _load(options: argparse.Namespace) -> Topology:
-    return load_topology(find_topology(options.file), dict(_override(text) for text in options.set))
-
-
-def _override(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise TopologyFileError(f"--set {text}: needed is PATH=VALUE, such as relay.port=0")
-    try:
-        return path, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise TopologyFileError(f"--set {text}: {value!r} is not a YAML value") from error
+    return load_topology(find_topology(options.file), dict(map(parse_override, options.set)))
 
 
 if __name__ == "__main__":

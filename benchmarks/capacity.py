@@ -18,7 +18,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +27,7 @@ from pipeline.bench.measure import Bench
 from pipeline.bench.node import NodeFailed
 from pipeline.bench.progress import BenchProgress
 from pipeline.bench.report import Report, ReportFileError, Settings, Step, read_report
-from pipeline.topology_file import TopologyFileError, load_topology
+from pipeline.topology_file import TopologyFileError, load_topology, parse_override
 
 SECONDS, LATENCY_MS, MAX_FPS, FPS = 4.0, 100.0, 480.0, 30.0
 TOLD_CORES = (1, 2, 4, 8, 16, 32)
@@ -168,7 +167,7 @@ def measure(options: argparse.Namespace, console: Console) -> list[Report]:
 
 
 def _measure(options: argparse.Namespace, console: Console) -> Report:
-    topology = benched(load_topology(options.file, dict(_override(text) for text in options.set)))
+    topology = benched(load_topology(options.file, dict(map(parse_override, options.set))))
     settings = Settings(
         topology=str(options.file),
         processor=topology.processor,
@@ -229,11 +228,6 @@ def _error_table(models: list[Model]) -> Table:
             cells = (f"{predicted:.0f}", f"{measured.measured_fps:.0f}", error)
             table.add_row(f"{model.cores} cores", str(measured.cores), *cells)
     return table
-
-
-def _override(text: str) -> tuple[str, object]:
-    path, _, value = text.partition("=")
-    return path, yaml.safe_load(value)
 
 
 def _options() -> argparse.Namespace:

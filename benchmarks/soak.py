@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +31,7 @@ from pipeline.bench.node import NodeFailed
 from pipeline.bench.progress import BenchProgress
 from pipeline.bench.report import Machine, Settings
 from pipeline.bench.words import Play, Played, Stop, Tell, Watched
-from pipeline.topology_file import TopologyFileError, load_topology
+from pipeline.topology_file import TopologyFileError, load_topology, parse_override
 
 MINUTES, EVERY_S, SHARE = 60.0, 30.0, 0.8
 SAMPLE_S, TELL_S = 1.0, 10.0
@@ -60,7 +59,7 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, console: Console) -> Soak:
     """Raises NodeFailed when the pipeline does not last."""
-    topology = benched(load_topology(options.file, dict(_override(text) for text in options.set)))
+    topology = benched(load_topology(options.file, dict(map(parse_override, options.set))))
     settings = Settings(
         topology=str(options.file),
         processor=topology.processor,
@@ -200,11 +199,6 @@ def tables(soak: Soak) -> list[Table | str]:
         f"{lost} of {sent} pictures were not seen; {soak.frames}; balanced: {soak.frames.balanced}",
         *(f"[bold red]{problem}[/]" for problem in soak.problems),
     ]
-
-
-def _override(text: str) -> tuple[str, object]:
-    path, _, value = text.partition("=")
-    return path, yaml.safe_load(value)
 
 
 def _options() -> argparse.Namespace:

@@ -63,6 +63,17 @@ def forget_unknown(raw: dict[str, Any]) -> list[str]:
     return forgotten
 
 
+def parse_override(text: str) -> tuple[str, Any]:
+    """`PATH=VALUE` of the command line, for `load_topology`. Raises TopologyFileError."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise TopologyFileError(f"--set {text}: needed is PATH=VALUE, such as relay.port=0")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TopologyFileError(f"--set {text}: {value!r} is not a YAML value") from error
+
+
 def without_secrets(topology: Topology) -> Any:
     """The topology as plain values, to be shown: a token that stands in the file itself is not."""
     return _hide_tokens(msgspec.to_builtins(topology))

@@ -13,6 +13,9 @@ from pipeline.topology_sections import Relay
 
 INPUT, OUTPUT = "bench-input", "bench-output"
 
+PATIENCE_S = 3600.0
+"""The source is silent between two steps: no stream is at its end for that."""
+
 UNLIMITED = {"max_restarts": 1_000_000, "window": 0.5}
 """A budget of restarts under which every kill is answered as a first one is."""
 
@@ -43,6 +46,7 @@ def benched(topology: Topology) -> Benched:
     raw["relay"] = {"port": 0, "limits": msgspec.to_builtins(limits)}
     raw |= {"api": None, "restart": UNLIMITED, "logs": {"level": "INFO"}}
     raw["tracing"]["otel"] = None
+    raw["streams"]["source_timeout"] = PATIENCE_S
     for key, stage in stages.items():
         raw["stages"][key]["restart"] = None
         if isinstance(stage, Ingress) and not on_request:
