@@ -22,6 +22,12 @@ from pipeline.media.scaler import SQUARE, UPRIGHT, Fit, FrameScaler
 # The largest picture that is decoded: 8K with its macroblock padding. A forged header could ask for gigabytes.
 MAX_PIXELS = 8192 * 4352
 
+# A frame whose side data were looked at refers to itself by way of them, and is kept until the collector runs: that is
+# done so many units behind a key picture. The codec makes a frame's object one unit ahead and a caller may hold it for
+# another: a collection that finds it alive moves it where the next one does not look, and then every key picture would
+# be kept, 0.4 MB each at 512x512, until something else makes the collector run.
+_COLLECTED_AFTER = 2
+
 _TIME_BASE = Fraction(1, CLOCK_HZ)
 # Pixels that are more oblong than this are damage: the most oblong in use are 64:33 (2.35:1 on 720x576).
 _MAX_SAMPLE_ASPECT = 8
@@ -43,6 +49,7 @@ class VideoDecoder:
         self._codec: Codec | None = None
         self._waiting = True
         self._begun_at = 0
+        self._since_key = 0
         self._orientation = UPRIGHT
         self._sample_aspect = SQUARE
 
@@ -94,6 +101,9 @@ class VideoDecoder:
         if self._waiting:
             self._waiting = False
             self._begun_at = unit.pts
+        self._since_key = 0 if unit.key else self._since_key + 1
+        if self._since_key == _COLLECTED_AFTER:
+            gc.collect(0)
         try:
             frames = context.decode(packet)
         except av.FFmpegError:
@@ -131,9 +141,6 @@ class VideoDecoder:
         for frame in frames:
             # Told with a key picture, it holds up to the next one (H.264 D.2.27).
             if frame.key_frame:
-                # A frame whose side data were looked at refers to itself by way of them: that of the last key picture
-                # would be kept until something else makes the collector run, and 300 MB of others with it.
-                gc.collect(0)
                 self._orientation = orientation_of(frame)
         aspect = context.sample_aspect_ratio
         if not aspect:

@@ -1,3 +1,4 @@
+import gc
 import io
 
 import av
@@ -135,3 +136,21 @@ def test_a_picture_larger_than_the_bound_is_an_error_and_not_an_allocation(slot)
     unit = AccessUnit(Codec.H264, 0, 0, encoded(16384, 2304, "yuv420p"), True)
     assert decoder.decode(unit) + decoder.flush() == []
     assert decoder.decode_errors + decoder.skipped > 0
+
+
+def test_key_pictures_are_given_back_one_by_one(pattern, demux):
+    units = demux(pattern(seconds=8)).video
+    decoder = VideoDecoder(64, 64)
+    gc.collect()
+    gc.disable()  # Nothing else makes the collector run: a decode stage allocates too little for that.
+    try:
+        before = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+        held = []
+        for unit in units:
+            held = decoder.decode(unit)  # Until the next one is there, as a caller may.
+        del held
+        kept = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()) - before
+    finally:
+        gc.enable()
+    assert sum(unit.key for unit in units) >= 8
+    assert kept <= 2, "the codec's next one, and the last key picture"
