@@ -17,7 +17,7 @@ export class HealthBar {
   show({ health, status }) {
     setClass(this.state, `state ${CLASSES[health.status] ?? "bad"}`);
     setText(this.state, health.status);
-    setText(this.reasons, health.reasons.join("; "));
+    setText(this.reasons, [...health.reasons, ...(status?.paused ? ["paused"] : [])].join("; "));
     if (!status) return;
     const { decoded, delivered, dropped, in_flight } = status.frames;
     const lost = Object.values(dropped).reduce((sum, count) => sum + count, 0);

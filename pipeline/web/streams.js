@@ -1,8 +1,9 @@
-// Streams on request: a form that starts one, those that run with their end, and those that are over with the reason.
+// Streams on request: a form that starts one, those that run, and those that are over with the reason; and the pause.
 
 import { h, setText } from "./dom.js";
 import { clock, counts, ms, rate } from "./format.js";
 import { Field } from "./field.js";
+import { Pause } from "./pause.js";
 import { WorkflowDrop } from "./workflow_drop.js";
 
 const WITH_WORKFLOW = ["comfyui", "comfystream"];
@@ -31,10 +32,12 @@ export class Streams {
     });
     this.list = h("ul", { class: "streams" });
     this.rows = new Map();
-    root.append(this.of_file, this.form, this.list);
+    this.pause = new Pause(service);
+    root.append(this.of_file, this.form, this.list, this.pause.element);
   }
 
   plan(plan) {
+    this.pause.plan(plan);
     this.form.hidden = !plan.on_request;
     this.of_file.hidden = plan.on_request;
     this.drop.element.hidden = !WITH_WORKFLOW.includes(plan.kind);
@@ -52,6 +55,7 @@ export class Streams {
   }
 
   show({ status }) {
+    this.pause.show({ status });
     if (!status) return;
     const seen = new Set();
     for (const stream of status.streams) {

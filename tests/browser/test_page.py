@@ -108,6 +108,17 @@ def test_what_the_processor_refuses_is_told_at_its_field(page: OpenedPage) -> No
     assert strength.get_attribute("aria-invalid") is None
 
 
+def test_the_processor_rests_and_goes_on_while_the_stream_does(page: OpenedPage) -> None:
+    page.wait_for_video("output")
+    page.tab.get_by_label("and show the input meanwhile").check()
+    page.tab.get_by_role("button", name="Pause the processor").click()
+    page.wait_for_text("#health", "paused")
+    page.wait_for_video("output", 1.0)
+    page.tab.get_by_role("button", name="Let the processor go on").click()
+    page.wait_for_text("#health", "^OK$")
+    page.wait_for_video("output", 1.0)
+
+
 def test_the_log_shows_what_its_filter_lets_through(page: OpenedPage) -> None:
     page.until("() => document.querySelectorAll('#events li').length > 3")
     log = page.tab.get_by_role("log")
