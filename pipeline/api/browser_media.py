@@ -18,6 +18,9 @@ from pipeline.media.recording import PipeReader
 USER_ERRORS = (MediaError, ChannelUnavailable)
 """What may be wrong with what a browser sends, or with the channel."""
 
+SILENCE_SECONDS = 30.0
+"""A browser that sends nothing for so long has stopped, though its connection lives: others may want its place."""
+
 Receive = Callable[[], Awaitable[bytes]]
 """Gives the next part; empty at the end, also when the browser is gone."""
 
@@ -51,7 +54,7 @@ async def publish_upload(
     with tempfile.NamedTemporaryFile(prefix="livepipe-upload-") as file:
         came = 0
         while came < size:
-            part = await receive()
+            part = await _next(receive)
             came += len(part)
             if not part or came > size:
                 raise ApiError(400, f"{came} bytes came of the {size} that were announced")
@@ -73,8 +76,17 @@ async def publish_upload(
 
 async def _feed(receive: Receive, fd: int) -> None:
     with contextlib.suppress(BrokenPipeError):
-        while part := await receive():
+        while part := await _next(receive):
             await _in_thread(_write_all, fd, part)
+
+
+async def _next(receive: Receive) -> bytes:
+    """Empty at the end, and when nothing comes."""
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            return await receive()
+    except TimeoutError:
+        return b""
 
 
 async def _until_it_ends(receive: Receive) -> None:

@@ -115,8 +115,9 @@ class Publish:
             await self._channels.rules.check(channel)
         except UrlRefused as refused:
             raise ApiError(400, str(refused), path="channel", allowed=refused.allowed) from refused
+        names = (channel, self._channels.address(channel).url)
         for stage in plan.stages:
-            if stage.writes.rpartition("/")[2] == channel:
+            if stage.writes in names:
                 raise ApiError(409, f"the stage {stage.stage} writes the channel {channel}", allowed="another channel")
         if channel in self._taken:
             raise ApiError(409, f"somebody publishes into {channel} already", allowed="one at a time")

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from pipeline.api import browser_media
 from pipeline.api.publish import PROTOCOL
 from pipeline.client.channel import Channel, segments
 from pipeline.media.access_unit import Codec
@@ -175,6 +176,32 @@ async def test_what_cannot_be_published_is_told_in_one_line(
         assert said["state"] == "error"
         assert error in said["error"]
         assert "\n" not in said["error"]
+
+
+async def test_a_browser_that_falls_silent_has_stopped(
+    service: Service, relay: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser_media, "SILENCE_SECONDS", 0.5)
+    data = recording()
+    async with browser(service) as page:
+        await page.begin(CAMERA)
+        await page.socket.send_bytes(data)
+        reading = asyncio.create_task(read_all(relay))
+        assert (await page.hears())["state"] == "done"
+        assert await reading
+    async with browser(service, "film") as page:
+        await page.begin({"kind": "file", "size": 10})
+        assert "0 bytes came of the 10" in (await page.hears())["error"]
+
+
+async def test_a_channel_that_a_stream_writes_under_its_url_is_left_alone(
+    service: Service, relay: RunningServer
+) -> None:
+    service.launcher.on_request = False
+    for url, taken in ((f"http://127.0.0.1:{relay.port}/mine", True), ("https://elsewhere.example/mine", False)):
+        service.launcher.channels = {"egress": url}
+        async with browser(service, "mine") as page:
+            assert ("the stage egress writes" in (await page.begin(CAMERA)).get("error", "")) == taken
 
 
 @pytest.mark.parametrize("data", [b"no media at all" * 1000, b""])
