@@ -2,6 +2,7 @@
 
 import { h, setClass, setText, svg } from "./dom.js";
 import { ms } from "./format.js";
+import { inWords } from "./hops.js";
 
 const HEIGHT = 10;
 
@@ -31,7 +32,7 @@ export class FrameTraces {
     const pieces = hops.map((hop) => {
       const attributes = { class: this.colour(hop.name), y: 0, height: HEIGHT };
       const rect = svg("rect", { ...attributes, x: at(hop.start_ms, scale), width: at(hop.ms, scale) });
-      rect.append(svg("title", {}, `${hop.name} ${ms(hop.ms)}`));
+      rect.append(svg("title", {}, `${inWords(hop.name)} ${ms(hop.ms)}`));
       return rect;
     });
     lane.replaceChildren(...pieces);
@@ -41,7 +42,7 @@ export class FrameTraces {
     if (!this.known.includes(hop)) {
       this.known.push(hop);
       const colour = `series-${((this.known.length - 1) % 7) + 1}`;
-      this.legend.append(h("li", { class: colour }, h("span", { class: "swatch" }), hop));
+      this.legend.append(h("li", { class: colour }, h("span", { class: "swatch" }), inWords(hop)));
     }
     return `piece series-${(this.known.indexOf(hop) % 7) + 1}`;
   }

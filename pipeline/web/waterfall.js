@@ -3,18 +3,9 @@
 
 import { h, setText, svg } from "./dom.js";
 import { ms } from "./format.js";
+import { inWords } from "./hops.js";
 
 const SPINE = ["decode", "inference", "egress"];
-
-const NAMES = {
-  wait_decode: "waits for decode",
-  decode: "decode",
-  wait_inference: "waits for inference",
-  process: "inference",
-  wait_egress: "waits for egress",
-  encode: "encode",
-  send: "send",
-};
 
 export class Waterfall {
   constructor(root) {
@@ -33,7 +24,7 @@ export class Waterfall {
 
   traces({ hops }) {
     const known = hops.filter((hop) => hop.name !== "total" && hop.p50_ms !== null);
-    this.traced = known.map((hop) => [NAMES[hop.name] ?? hop.name, hop.p50_ms, hop.p95_ms]);
+    this.traced = known.map((hop) => [inWords(hop.name), hop.p50_ms, hop.p95_ms]);
   }
 
   show({ status }) {

@@ -44,10 +44,13 @@ def test_the_page_is_pictured_in_light_and_in_dark(browser: Any, node: RunningPi
             "(samples) => globalThis.livepipe.charts.samples.length > samples", KEPT_SAMPLES if FOLDER else 10, 180_000
         )
         page.wait_for_text("#glass-latency", r"p50 [\d.]+ ms")
-        pictures = [page.picture(folder / "web-forms.png", "#charts-title", "#publish")]
+        pictures = [
+            page.picture(folder / "web-latency.png", "#latency-title", "#latency"),
+            page.picture(folder / "web-forms.png", "#charts-title", "#publish"),
+        ]
         for scheme in ("light", "dark"):
             page.tab.emulate_media(color_scheme=scheme)
             pictures.append(page.picture(folder / f"web-{scheme}.png", ".bar", "#video"))
         stop(page, "camera-1")
-    assert len(set(pictures)) == 3
+    assert len(set(pictures)) == 4
     assert max(map(len, pictures)) < MAX_BYTES
