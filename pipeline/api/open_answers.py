@@ -43,7 +43,7 @@ class OpenAnswers:
         assert task is not None
         self._tasks.add(task)
         try:
-            with suppress(ReaderGone):
+            with suppress(ReaderGone, ConnectionError):  # The latter from sending the head.
                 yield
         finally:
             self._tasks.discard(task)

@@ -54,7 +54,7 @@ class Watch:
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"})
         reader = TrickleSubscriber(channel.url, token=channel.token, judge=channel.judge)
         async with self._open.place(), reader as subscriber:
-            first = asyncio.create_task(_next(subscriber, request))
+            first = asyncio.create_task(_next(subscriber, request), name="first-segment")
             try:
                 await asyncio.wait((first,), timeout=FIRST_SECONDS)
                 if first.done():

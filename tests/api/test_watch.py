@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from pipeline.api import watch
+from pipeline.api import open_answers, watch
 from pipeline.trickle import TricklePublisher
 from pipeline.trickle.server import RunningServer, serve
 from tests.api.conftest import PATIENCE_S, RELAY_TOKEN, Service, StartService
@@ -119,6 +119,21 @@ async def test_a_channel_that_may_not_be_read_is_told(start_service: StartServic
     await server.close()
 
 
+async def test_a_watcher_that_goes_before_the_answer_begins_is_no_mistake(
+    service: Service, relay: RunningServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(open_answers, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "FIRST_SECONDS", PATIENCE_S)
+    host, port = service.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /watch/output.ts HTTP/1.1\r\nHost: here\r\n\r\n")
+    await service.until(_waits)
+    writer.transport.abort()
+    await service.until(lambda: not _waits())
+    await service.get("/version")
+    assert "api.request_failed" not in caplog.text
+
+
 async def test_a_watcher_that_goes_gives_its_place_up(
     start_service: StartService, relay: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +151,11 @@ async def test_a_watcher_that_goes_gives_its_place_up(
         while (status := await _status(service, url)) == 503:  # Until the service looks, every CHECK_SECONDS.
             pass
         assert status == 200
+
+
+def _waits() -> bool:
+    """Whether somebody waits for a first segment: the service runs in the loop of the test."""
+    return any(task.get_name() == "first-segment" for task in asyncio.all_tasks())
 
 
 async def _status(service: Service, url: str) -> int:
