@@ -3,7 +3,7 @@ its ends, the parameters of its processor. How all of that fares is `messages.St
 
 from pipeline.messages import FrameFormat, Parameter, Plan, StagePlan
 from pipeline.processors.parameters import inferred
-from pipeline.topology import AnyStage, Inference, Publisher, Recorder
+from pipeline.topology import Inference, Publisher, Recorder
 from pipeline.wiring import Wiring
 
 
@@ -19,7 +19,7 @@ def plan_of(wiring: Wiring, described: list[Parameter] | None) -> Plan:
         pipeline=topology.name,
         on_request=topology.streams.on_request,
         has_relay=topology.relay is not None,
-        stages=[_stage_plan(stage, wiring.spec(stage)) for stage in wiring.stage_names()],
+        stages=[_stage_plan(stage, wiring) for stage in wiring.stage_names()],
         frame=wiring.frame(wiring.lanes[0].decode),
         largest=_largest(wiring),
         kind=inference.processor.kind,
@@ -27,7 +27,9 @@ def plan_of(wiring: Wiring, described: list[Parameter] | None) -> Plan:
     )
 
 
-def _stage_plan(name: str, spec: AnyStage | None) -> StagePlan:
+def _stage_plan(name: str, wiring: Wiring) -> StagePlan:
+    spec = wiring.spec(name)
+    suffix = name.removeprefix(wiring.file_name(name))  # Links of further streams are called as their stages are.
     source, sink = getattr(spec, "source", None), getattr(spec, "sink", None)
     reads = spec.channel if isinstance(spec, Recorder) else source.trickle if source else None
     writes = spec.channel if isinstance(spec, Publisher) else sink.trickle if sink else None
@@ -35,8 +37,8 @@ def _stage_plan(name: str, spec: AnyStage | None) -> StagePlan:
     return StagePlan(
         stage=name,
         worker=name if spec is None else str(spec.__struct_config__.tag),
-        input=getattr(spec, "input", None) or "",
-        output=getattr(spec, "output", None) or "",
+        input=f"{link}{suffix}" if (link := getattr(spec, "input", None)) else "",
+        output=f"{link}{suffix}" if (link := getattr(spec, "output", None)) else "",
         reads=reads or "",
         writes=writes or "",
         file=file or "",

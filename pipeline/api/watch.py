@@ -7,11 +7,13 @@ import contextlib
 from aiohttp import web
 
 from pipeline import log
+from pipeline.api.answers import under_way
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.open_answers import OpenAnswers, while_read, write
 from pipeline.api.problems import ApiError, not_now
 from pipeline.api.redact import redacted
 from pipeline.api.stream_session import Channels
+from pipeline.api.streams import find
 from pipeline.api.urls import UrlRefused
 from pipeline.channel_address import ChannelAddress
 from pipeline.messages import Plan
@@ -34,6 +36,9 @@ CONTENT_TYPE = "video/mp2t"
 ENDS = {"input": ("ingress", "reads"), "output": ("egress", "writes")}
 """What may be watched: the worker at that end, and what it says of it."""
 
+OF_STREAM = {"input": "subscribe_url", "output": "publish_url"}
+"""The same of a stream on request."""
+
 
 class Watch:
     def __init__(self, line: LauncherLine, channels: Channels) -> None:
@@ -50,7 +55,7 @@ class Watch:
         end = request.match_info["end"]
         if end not in ENDS:
             raise ApiError(404, f"there is no {end[:40]!r} to watch", allowed=", ".join(ENDS), code="unknown")
-        channel = await self._channel(end)
+        channel = await self._channel(end, request.query.get("stream", ""))
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"})
         reader = TrickleSubscriber(channel.url, token=channel.token, judge=channel.judge)
         async with self._open.place(), reader as subscriber:
@@ -71,8 +76,15 @@ class Watch:
                 await asyncio.gather(first, return_exceptions=True)
         return response
 
-    async def _channel(self, end: str) -> ChannelAddress:
-        channel = channel_at(end, await self._line.plan())
+    async def _channel(self, end: str, stream: str) -> ChannelAddress:
+        """Of the stream that is called so; empty: of the only one that runs."""
+        plan = await self._line.plan()
+        channel = channel_at(end, plan)
+        if plan.on_request:
+            status = await self._line.status()
+            if not stream and not under_way(status):
+                raise not_now(f"no stream runs, so there is no {end}", "loading")
+            channel = getattr(find(status, stream, "watch").spec, OF_STREAM[end])
         if "://" in channel:
             try:
                 await self._channels.rules.check(channel)
@@ -82,15 +94,13 @@ class Watch:
 
 
 def channel_at(end: str, plan: Plan) -> str:
-    """The channel at this end. Raises ApiError while there is none."""
+    """The channel at this end; empty with streams on request, of which each has its own. Raises ApiError for a file."""
     worker, key = ENDS[end]
     stage = next(stage for stage in plan.stages if stage.worker == worker)
     channel: str = getattr(stage, key)
-    if channel:
-        return channel
-    if stage.file:
+    if not channel and stage.file:
         raise ApiError(404, f"the {end} is a file, {stage.file}", allowed="a trickle channel", code="unknown")
-    raise not_now(f"no stream runs, so there is no {end}", "loading")
+    return channel
 
 
 def _check(first: asyncio.Task[SegmentReader | None]) -> None:

@@ -35,6 +35,11 @@ export class Chart {
       line.setAttribute("d", path(points, x, y));
       setText(value, this.format(points.at(-1)?.[1] ?? null));
     }
+    for (const [name, { line, value }] of this.lines) {
+      if (name in series) continue;
+      line.setAttribute("d", "");
+      setText(value, this.format(null));
+    }
     const seen = marks.filter((at) => at >= from);
     this.marks.replaceChildren(...seen.map((at) => svg("path", { d: `M${x(at)} 0V${HEIGHT}` })));
   }

@@ -2,14 +2,14 @@
 
 import { Chart } from "./chart.js";
 import { h } from "./dom.js";
-import { ms, percent, rate } from "./format.js";
+import { ms, percent, rate as perSecond } from "./format.js";
 
 const SHOWN_S = 300;
 const MAX_SAMPLES = 700;
 
 export class Charts {
   constructor(root) {
-    this.fps = new Chart("Frames a second", rate);
+    this.fps = new Chart("Frames a second", perSecond);
     this.latency = new Chart("Latency", ms);
     this.cpu = new Chart("CPU by stage, 100 % is one core", percent);
     this.gpu = new Chart("GPU", percent);
@@ -40,13 +40,16 @@ export class Charts {
   show({ status }) {
     if (!status) return;
     const now = Date.now() / 1000;
-    const stage = (worker) => status.stages.find((each) => each.worker === worker);
+    const rate = (worker) => {
+      const stages = status.stages.filter((stage) => stage.worker === worker);
+      return stages.reduce((sum, stage) => sum + stage.rate_out, 0); // One a stream.
+    };
     const [p50, p95] = status.end_to_end_ms;
     this.samples.push({
       at: now,
-      fps: { decoded: stage("decode").rate_out, delivered: stage("egress").rate_out },
+      fps: { decoded: rate("decode"), delivered: rate("egress") },
       latency: { "end to end p50": p50, "end to end p95": p95, "to the screen": this.glass },
-      cpu: Object.fromEntries(status.stages.map((each) => [each.stage, each.cpu_percent])),
+      cpu: Object.fromEntries(status.stages.filter((each) => each.pid !== null).map((each) => [each.stage, each.cpu_percent])),
       gpu: this.gpus,
     });
     while (this.samples.length > MAX_SAMPLES || this.samples[0].at < now - SHOWN_S) this.samples.shift();

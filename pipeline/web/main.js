@@ -30,15 +30,23 @@ function start() {
   const waterfall = new Waterfall(byId("waterfall"));
   const frames = new FrameTraces(byId("frames"));
   const charts = new Charts(byId("charts"));
-  const video = new VideoView(byId("video"), service, (latency) => {
-    waterfall.measured(latency);
-    charts.measured(latency);
-  });
-  globalThis.livepipe = { service, video, charts }; // For a look from the browser's console.
   const parameters = new Parameters(byId("parameters"), service);
   const streams = new Streams(byId("streams"), service);
   const publish = new Publish(byId("publish"), service);
-  const parts = [health, topology, waterfall, charts, parameters, streams];
+  const video = new VideoView(
+    byId("video"),
+    service,
+    (latency) => {
+      waterfall.measured(latency);
+      charts.measured(latency);
+    },
+    (stream) => {
+      parameters.of(stream);
+      streams.pause.of(stream);
+    },
+  );
+  globalThis.livepipe = { service, video, charts }; // For a look from the browser's console.
+  const parts = [health, topology, video, waterfall, charts, parameters, streams];
   const planned = [topology, video, parameters, streams, publish];
 
   let due = null;

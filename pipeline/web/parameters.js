@@ -12,6 +12,7 @@ export class Parameters {
     this.service = service;
     this.fields = new Map(); // "node name" -> {field, parameter}
     this.onRequest = this.streams = this.some = this.asking = false;
+    this.of("");
     this.hint = h("p", { class: "hint" });
     this.groups = h("div", { class: "groups" });
     this.said = h("p", { role: "status" });
@@ -55,6 +56,11 @@ export class Parameters {
     setText(this.hint, waits && this.some ? "They can be changed while a stream runs." : "");
   }
 
+  /** Change those of this stream; empty: of whatever runs. */
+  of(stream) {
+    this.path = stream ? `/stream/${encodeURIComponent(stream)}/params` : "/stream/params";
+  }
+
   draw(parameters) {
     this.fields = new Map();
     const groups = new Map();
@@ -90,13 +96,13 @@ export class Parameters {
         params.nodes[parameter.node].inputs[parameter.name] = field.value;
       } else params[parameter.name] = field.value;
     }
-    await this.ask("/stream/params", params, () => {
+    await this.ask(this.path, params, () => {
       for (const { field } of changed) field.initial = field.raw;
     }, (text) => this.refuse(text));
   }
 
   async sendWorkflow(workflow) {
-    const path = this.onRequest && !this.streams ? "/api/set_prompt" : "/stream/params";
+    const path = this.onRequest && !this.streams ? "/api/set_prompt" : this.path;
     const refuse = (text) => this.drop.refuse(text);
     await this.ask(path, { prompts: [workflow] }, () => this.drop.accept(), refuse);
   }

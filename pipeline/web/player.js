@@ -21,6 +21,7 @@ export class Player {
     this.said = said;
     this.tap = new TsTap();
     this.engine = null;
+    this.stream = "";
     this.wanted = false;
     this.wait = RETRY_MS; // before the next try; twice as long after each that shows no picture
     this.seen = { time: -1, at: 0 };
@@ -29,7 +30,9 @@ export class Player {
     document.addEventListener("visibilitychange", () => this.keepUp());
   }
 
-  play() {
+  /** The stream of this name; empty: the only one. */
+  play(stream) {
+    this.stream = stream;
     this.wanted = true;
     this.keepUp();
   }
@@ -54,7 +57,7 @@ export class Player {
     }
     mpegts.LoggingControl.enableAll = false;
     this.said("waiting for the stream");
-    const source = { type: "mpegts", isLive: true, url: `/watch/${this.end}.ts` };
+    const source = { type: "mpegts", isLive: true, url: `/watch/${this.end}.ts?${new URLSearchParams({ stream: this.stream })}` };
     const config = {
       customLoader: tappedLoader(this.service, this.tap),
       enableStashBuffer: false,

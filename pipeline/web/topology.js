@@ -1,11 +1,10 @@
-// The topology as a live diagram: the chain of stages with what joins them, and beside it what helps.
+// The topology as a live diagram: the chain of stages with what joins them, one a stream where several run at once, and
+// beside them what helps.
 
 import { h, setClass, setText } from "./dom.js";
 import { bytes, NONE, percent } from "./format.js";
 import { LinkView } from "./link_view.js";
 import { StageView } from "./stage_view.js";
-
-const SPINE = ["ingress", "decode", "inference", "egress"];
 
 export class Topology {
   /** `restart(stage)` is called when a person wants it. */
@@ -14,6 +13,7 @@ export class Topology {
     this.restart = restart;
     this.stages = new Map();
     this.links = new Map();
+    this.chains = [];
     this.machine = null;
   }
 
@@ -28,6 +28,8 @@ export class Topology {
   show({ status }) {
     if (!status) return;
     for (const stage of status.stages) this.stages.get(stage.stage)?.show(stage);
+    const idle = new Set(status.stages.filter((stage) => stage.state === "IDLE").map((stage) => stage.stage));
+    this.chains.forEach(({ row, own }, at) => (row.hidden = at > 0 && own.every((stage) => idle.has(stage))));
     for (const link of status.links) this.links.get(link.link)?.show(link);
   }
 
@@ -47,21 +49,44 @@ export class Topology {
   draw(stages) {
     this.stages = new Map(stages.map((stage) => [stage.stage, new StageView(stage, this.restart)]));
     this.links = new Map();
-    const chain = SPINE.map((worker) => stages.find((stage) => stage.worker === worker));
-    const flow = h("ol", { class: "flow", "aria-label": "Stages in the order of the stream" });
-    for (const stage of chain) {
-      flow.append(this.stages.get(stage.stage).element);
-      if (!stage.output) continue;
-      const link = new LinkView(stage.output);
-      this.links.set(stage.output, link);
-      flow.append(link.element);
-    }
-    const beside = stages.filter((stage) => !chain.includes(stage));
+    this.chains = chainsOf(stages).map((chain, at) => this.row(chain, at));
+    const shown = new Set(this.chains.flatMap(({ own }) => own).concat(stages.find(isInference).stage));
+    const beside = stages.filter(({ stage }) => !shown.has(stage));
     this.machine = new Machine();
     const others = h("ul", { class: "beside", "aria-label": "Beside the stream" });
     others.append(...beside.map((stage) => this.stages.get(stage.stage).element), this.machine.element);
-    this.root.replaceChildren(flow, others);
+    this.root.replaceChildren(...this.chains.map(({ row }) => row), others);
   }
+
+  /** One chain: {row, own}, its element and the stages that are its alone. All of them go through the one inference. */
+  row({ ingress, decode, inference, egress, links }, at) {
+    const row = h("ol", { class: "flow", "aria-label": "Stages in the order of the stream" });
+    const shared = at ? h("li", { class: "stage shared" }, h("h3", {}, inference.stage), "as above") : null;
+    const boxes = [ingress, decode, inference, egress].map(({ stage }) => this.stages.get(stage).element);
+    if (shared) boxes[2] = shared;
+    boxes.forEach((box, number) => {
+      row.append(box);
+      if (number === links.length) return;
+      const link = new LinkView(links[number]);
+      this.links.set(links[number], link);
+      row.append(link.element);
+    });
+    return { row, own: [ingress, decode, egress].map(({ stage }) => stage) };
+  }
+}
+
+const isInference = ({ worker }) => worker === "inference";
+
+/** From each ingress to its egress. Further chains have links whose names carry their place behind inference's own. */
+function chainsOf(stages) {
+  const inference = stages.find(isInference);
+  return stages.filter(({ worker }) => worker === "ingress").map((ingress) => {
+    const decode = stages.find(({ worker, input }) => worker === "decode" && input === ingress.output);
+    const place = decode.output.slice(inference.input.length);
+    const behind = inference.output + place;
+    const egress = stages.find(({ worker, input }) => worker === "egress" && input === behind);
+    return { ingress, decode, inference, egress, links: [ingress.output, decode.output, behind] };
+  });
 }
 
 class Machine {

@@ -10,8 +10,14 @@ import { ShownPictures } from "./shown_pictures.js";
 const LOOK_MS = 500;
 
 export class VideoView {
-  /** `measured(latency)` hears of each measurement: see glass_latency.js. */
-  constructor(root, service, measured) {
+  /** `measured(latency)` hears of each measurement: see glass_latency.js. `chose(stream)` hears of the stream that is
+   *  shown, where they come on request; empty: none. */
+  constructor(root, service, measured, chose) {
+    this.chose = chose;
+    this.onRequest = false;
+    this.choice = h("select", { id: "shown-stream" });
+    this.choice.addEventListener("input", () => this.show({ status: this.status }));
+    this.choices = h("div", { class: "field choice", hidden: true }, h("label", { for: "shown-stream" }, "Stream"), this.choice);
     this.input = new Screen(service, "input", "Input");
     this.output = new Screen(service, "output", "Output");
     this.shown = new ShownPictures(this.output.video, this.output.player.tap);
@@ -23,14 +29,33 @@ export class VideoView {
       "Glass to glass, as this browser sees it: from when a picture of the source arrived here until the processed " +
         "picture of the same timestamp was on the screen. The way from the camera to the relay is not in it.",
     );
-    root.append(h("div", { class: "screens" }, this.input.element, this.output.element), this.latency, note);
+    root.append(this.choices, h("div", { class: "screens" }, this.input.element, this.output.element), this.latency, note);
     setInterval(() => this.look(), LOOK_MS);
   }
 
   plan(plan) {
+    this.onRequest = plan.on_request;
+    if (plan.on_request) return;
     const channel = (worker, key) => plan.stages.find((stage) => stage.worker === worker)[key];
-    this.input.show(channel("ingress", "reads"));
-    this.output.show(channel("egress", "writes"));
+    this.input.show("", channel("ingress", "reads"));
+    this.output.show("", channel("egress", "writes"));
+  }
+
+  /** With streams on request: play the one that is chosen, by default the first that runs. */
+  show({ status }) {
+    if (!status || !this.onRequest) return;
+    this.status = status;
+    const running = status.streams.filter((stream) => !stream.ended).map(({ spec }) => spec);
+    const names = running.map((spec) => spec.stream);
+    const chosen = running.find((spec) => spec.stream === this.choice.value) ?? running[0];
+    if (names.join("\n") !== [...this.choice.options].map((option) => option.value).join("\n")) {
+      this.choice.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+    }
+    this.choice.value = chosen?.stream ?? "";
+    this.choices.hidden = names.length < 2;
+    this.input.show(chosen?.stream ?? "", chosen?.subscribe_url ?? "");
+    this.output.show(chosen?.stream ?? "", chosen?.publish_url ?? "");
+    this.chose(chosen?.stream ?? "");
   }
 
   look() {
@@ -50,7 +75,8 @@ export class VideoView {
 
 class Screen {
   constructor(service, end, title) {
-    this.channel = null;
+    this.shown = null;
+    this.stream = "";
     this.video = h("video", { id: `${end}-video`, playsinline: true, "aria-label": `${title}, live` });
     this.video.muted = true; // Else a browser does not begin to play by itself.
     this.said = h("span", { class: "hint", role: "status" });
@@ -71,14 +97,15 @@ class Screen {
     );
   }
 
-  /** Play this channel; empty: there is none now. */
-  show(channel) {
-    if (channel === this.channel) return;
-    this.channel = channel;
+  /** Play this stream's channel; empty: there is none now. */
+  show(stream, channel) {
+    if (`${stream} ${channel}` === this.shown) return;
+    this.shown = `${stream} ${channel}`;
+    this.stream = stream;
     setText(this.name, channel || "no stream");
     this.pause.disabled = this.mute.disabled = !channel;
     this.player.stop();
-    if (channel) this.player.play();
+    if (channel) this.player.play(stream);
     else setText(this.said, "no stream runs, or it is a file");
     setText(this.pause, "Stop");
   }
@@ -86,7 +113,7 @@ class Screen {
   toggle() {
     const playing = this.player.wanted;
     if (playing) this.player.stop();
-    else this.player.play();
+    else this.player.play(this.stream);
     setText(this.pause, playing ? "Play" : "Stop");
     this.pause.setAttribute("aria-label", `${playing ? "Play" : "Stop"} ${this.end}`);
   }

@@ -94,6 +94,19 @@ async def test_a_stream_on_request_is_watched_at_its_own_channels(service: Servi
         assert await read(reply, 1) == [1]
 
 
+async def test_of_several_streams_each_is_watched_by_its_name(service: Service, relay: RunningServer) -> None:
+    service.launcher.on_request = True
+    assert (await service.post("/stream/start", {"stream_id": "a", "subscribe_url": "i", "publish_url": "out"}))[
+        0
+    ] == 200
+    async with channel(relay, "out") as publisher:
+        await write(publisher, 1)
+        async with service.session.get(f"{service.url}/watch/output.ts", params={"stream": "a"}) as reply:
+            assert await read(reply, 1) == [1]
+    status, answer = await service.get("/watch/output.ts?stream=b")
+    assert (status, answer["code"], answer["allowed"]) == (404, "unknown", "a")
+
+
 async def test_nothing_but_the_two_ends_can_be_watched(service: Service) -> None:
     for name in ("other", "control", "..%2Finput"):
         status, answer = await service.get(f"/watch/{name}.ts")
