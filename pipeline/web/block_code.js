@@ -34,7 +34,7 @@ function decode(levels) {
   const low = (levels[1] + levels.at(-2)) / 2;
   if (Math.abs(high - low) < MIN_CONTRAST) return null;
   const inverted = high < low;
-  const bits = levels.map((level) => (level > (high + low) / 2) !== inverted);
+  const bits = levels.map((level) => level > (high + low) / 2 !== inverted);
   if (!bits[0] || bits[1] || bits.at(-2) || !bits.at(-1)) return null;
   const index = number(bits.slice(2, 2 + INDEX_BITS));
   return number(bits.slice(2 + INDEX_BITS, -2)) === crc8(index) ? index : null;

@@ -49,7 +49,9 @@ export class Charts {
       at: now,
       fps: { decoded: rate("decode"), delivered: rate("egress") },
       latency: { "end to end p50": p50, "end to end p95": p95, "to the screen": this.glass },
-      cpu: Object.fromEntries(status.stages.filter((each) => each.pid !== null).map((each) => [each.stage, each.cpu_percent])),
+      cpu: Object.fromEntries(
+        status.stages.filter((each) => each.pid !== null).map((each) => [each.stage, each.cpu_percent]),
+      ),
       gpu: this.gpus,
     });
     while (this.samples.length > MAX_SAMPLES || this.samples[0].at < now - SHOWN_S) this.samples.shift();

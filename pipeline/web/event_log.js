@@ -10,7 +10,11 @@ const NEAR_END_PX = 40;
 export class EventLog {
   constructor(root) {
     this.text = h("input", { id: "event-text", type: "search", placeholder: "such as restart, or a stream's name" });
-    this.level = select("event-level", [["debug", "all"], ["warning", "warnings"], ["error", "errors"]]);
+    this.level = select("event-level", [
+      ["debug", "all"],
+      ["warning", "warnings"],
+      ["error", "errors"],
+    ]);
     this.stage = select("event-stage", [["", "all"]]);
     this.list = h("ol", { class: "log", role: "log", "aria-label": "Events", "aria-live": "polite", tabindex: "0" });
     this.known = new Set();

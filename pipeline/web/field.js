@@ -10,7 +10,11 @@ export class Field {
     const id = `field-${++made}`;
     this.name = name;
     this.kind = kind;
-    this.control = control(kind, { id, min, max, step, multiline, "aria-describedby": `${id}-hint ${id}-problem`, ...more }, choices);
+    this.control = control(
+      kind,
+      { id, min, max, step, multiline, "aria-describedby": `${id}-hint ${id}-problem`, ...more },
+      choices,
+    );
     this.problem = h("p", { class: "problem", id: `${id}-problem`, role: "alert" });
     const allowed = hint || range(min, max);
     this.element = h(

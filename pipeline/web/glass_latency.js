@@ -1,5 +1,5 @@
-// Latency as this browser sees it: from when a picture of the source arrived here until what the pipeline made of it was
-// on the screen. The two are known to be the same picture by their timestamp, which the pipeline keeps.
+// Latency as this browser sees it: from when a picture of the source arrived here until what the pipeline made of it
+// was on the screen. The two are known to be the same picture by their timestamp, which the pipeline keeps.
 
 const FRESH_MS = 3000;
 

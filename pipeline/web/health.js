@@ -21,11 +21,11 @@ export class HealthBar {
     if (!status) return;
     const { decoded, delivered, dropped, in_flight } = status.frames;
     const lost = Object.values(dropped).reduce((sum, count) => sum + count, 0);
-    const why = counts(dropped);
+    const why = lost ? ` (${counts(dropped)})` : "";
     const [p50, p95] = status.end_to_end_ms;
     setText(
       this.equation,
-      `decoded ${decoded} = delivered ${delivered} + dropped ${lost}${why ? ` (${why})` : ""} + in flight ${in_flight}` +
+      `decoded ${decoded} = delivered ${delivered} + dropped ${lost}${why} + in flight ${in_flight}` +
         ` · ${rate(status.fps)} fps · end to end p50 ${ms(p50)}, p95 ${ms(p95)}`,
     );
   }

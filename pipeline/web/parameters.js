@@ -96,9 +96,14 @@ export class Parameters {
         params.nodes[parameter.node].inputs[parameter.name] = field.value;
       } else params[parameter.name] = field.value;
     }
-    await this.ask(this.path, params, () => {
-      for (const { field } of changed) field.initial = field.raw;
-    }, (text) => this.refuse(text));
+    await this.ask(
+      this.path,
+      params,
+      () => {
+        for (const { field } of changed) field.initial = field.raw;
+      },
+      (text) => this.refuse(text),
+    );
   }
 
   async sendWorkflow(workflow) {

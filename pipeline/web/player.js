@@ -57,7 +57,11 @@ export class Player {
     }
     mpegts.LoggingControl.enableAll = false;
     this.said("waiting for the stream");
-    const source = { type: "mpegts", isLive: true, url: `/watch/${this.end}.ts?${new URLSearchParams({ stream: this.stream })}` };
+    const source = {
+      type: "mpegts",
+      isLive: true,
+      url: `/watch/${this.end}.ts?${new URLSearchParams({ stream: this.stream })}`,
+    };
     const config = {
       customLoader: tappedLoader(this.service, this.tap),
       enableStashBuffer: false,

@@ -14,6 +14,7 @@ export function located(text, names = []) {
   }));
 }
 
-const isNamed = (text, name) => new RegExp(`(^|[\\s:'"\`.])${RegExp.escape?.(name) ?? escaped(name)}['"\`]?(:|$|\\s)`).test(text);
+const isNamed = (text, name) =>
+  new RegExp(`(^|[\\s:'"\`.])${RegExp.escape?.(name) ?? escaped(name)}['"\`]?(:|$|\\s)`).test(text);
 
 const escaped = (name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

@@ -20,8 +20,16 @@ export class Publish {
     this.stream = null;
     this.channel = new Field("channel", { value: "camera", hint: "on the embedded relay", autocomplete: "off" });
     this.sound = new Field("with sound", { kind: "bool", value: true });
-    this.camera = h("button", { type: "button", class: "primary", onclick: () => this.useCamera() }, "Publish the camera");
-    this.stop = h("button", { type: "button", disabled: true, onclick: () => this.publication?.end() }, "Stop publishing");
+    this.camera = h(
+      "button",
+      { type: "button", class: "primary", onclick: () => this.useCamera() },
+      "Publish the camera",
+    );
+    this.stop = h(
+      "button",
+      { type: "button", disabled: true, onclick: () => this.publication?.end() },
+      "Stop publishing",
+    );
     this.files = h("input", { id: "publish-file", type: "file", accept: "video/*,.ts,.mkv" });
     this.preview = h("video", { class: "preview", playsinline: true, hidden: true, "aria-label": "The camera" });
     this.preview.muted = true;
@@ -50,8 +58,10 @@ export class Publish {
     const source = plan.stages.find((stage) => stage.worker === "ingress").reads;
     const writer = plan.stages.find((stage) => stage.writes === source && source);
     if (!plan.has_relay) setText(this.hint, "This pipeline has no embedded relay to publish into.");
-    else if (writer) setText(this.hint, `The stage ${writer.stage} writes the pipeline's input, ${source}; use another channel.`);
-    else if (plan.on_request) setText(this.hint, "A stream that is started with this channel as its subscribe_url takes it.");
+    else if (writer)
+      setText(this.hint, `The stage ${writer.stage} writes the pipeline's input, ${source}; use another channel.`);
+    else if (plan.on_request)
+      setText(this.hint, "A stream that is started with this channel as its subscribe_url takes it.");
     else setText(this.hint, `The pipeline's input is ${source}.`);
     const own = !writer && !plan.on_request && source && !source.includes("://");
     if (own && !this.channel.changed) this.channel.reset(source);

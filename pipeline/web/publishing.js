@@ -1,4 +1,4 @@
-// Sends a camera's recording, or a file, to the service over a WebSocket, which publishes it: see pipeline/api/publish.py.
+// Sends a camera's recording, or a file, over a WebSocket to the service, which publishes it: pipeline/api/publish.py.
 
 const PROTOCOL = "livepipe.publish";
 const TOKEN_PROTOCOL = "bearer.";

@@ -22,7 +22,9 @@ export class ShownPictures {
   recent() {
     const zero = this.zero();
     if (zero === null) return [];
-    return this.shown.map(({ media, at }) => ({ pts: this.nearest(zero + media), at })).filter(({ pts }) => pts !== null);
+    return this.shown
+      .map(({ media, at }) => ({ pts: this.nearest(zero + media), at }))
+      .filter(({ pts }) => pts !== null);
   }
 
   /** The stream's time at the player's 0. The player takes the first sound's or the first picture's, whichever is

@@ -25,7 +25,11 @@ export class Streams {
     this.start = h("button", { class: "primary" }, "Start the stream");
     this.said = h("p", { role: "status" });
     this.form = h("form", { novalidate: true, hidden: true, class: "form-grid", "aria-label": "Start a stream" });
-    this.form.append(...this.fields.map((field) => field.element), this.drop.element, h("div", { class: "controls" }, this.start, this.said));
+    this.form.append(
+      ...this.fields.map((field) => field.element),
+      this.drop.element,
+      h("div", { class: "controls" }, this.start, this.said),
+    );
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();
@@ -118,7 +122,11 @@ class StreamRow {
     this.state = h("span", { class: "state" });
     this.facts = h("p", { class: "hint" });
     this.reason = h("p", { class: "hint" });
-    this.button = h("button", { type: "button", "aria-label": `Stop the stream ${spec.stream}`, onclick: stop }, "Stop");
+    this.button = h(
+      "button",
+      { type: "button", "aria-label": `Stop the stream ${spec.stream}`, onclick: stop },
+      "Stop",
+    );
     this.element = h(
       "li",
       { "data-stream": spec.stream },

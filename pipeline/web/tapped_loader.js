@@ -36,7 +36,11 @@ export function tappedLoader(service, tap) {
           tap.feed(value);
           const begin = received;
           received += value.byteLength;
-          this._onDataArrival?.(value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength), begin, received);
+          this._onDataArrival?.(
+            value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength),
+            begin,
+            received,
+          );
         }
         this._status = LoaderStatus.kComplete;
         this._onComplete?.(0, received - 1);

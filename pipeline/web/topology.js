@@ -80,13 +80,15 @@ const isInference = ({ worker }) => worker === "inference";
 /** From each ingress to its egress. Further chains have links whose names carry their place behind inference's own. */
 function chainsOf(stages) {
   const inference = stages.find(isInference);
-  return stages.filter(({ worker }) => worker === "ingress").map((ingress) => {
-    const decode = stages.find(({ worker, input }) => worker === "decode" && input === ingress.output);
-    const place = decode.output.slice(inference.input.length);
-    const behind = inference.output + place;
-    const egress = stages.find(({ worker, input }) => worker === "egress" && input === behind);
-    return { ingress, decode, inference, egress, links: [ingress.output, decode.output, behind] };
-  });
+  return stages
+    .filter(({ worker }) => worker === "ingress")
+    .map((ingress) => {
+      const decode = stages.find(({ worker, input }) => worker === "decode" && input === ingress.output);
+      const place = decode.output.slice(inference.input.length);
+      const behind = inference.output + place;
+      const egress = stages.find(({ worker, input }) => worker === "egress" && input === behind);
+      return { ingress, decode, inference, egress, links: [ingress.output, decode.output, behind] };
+    });
 }
 
 class Machine {

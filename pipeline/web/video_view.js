@@ -17,7 +17,12 @@ export class VideoView {
     this.onRequest = false;
     this.choice = h("select", { id: "shown-stream" });
     this.choice.addEventListener("input", () => this.show({ status: this.status }));
-    this.choices = h("div", { class: "field choice", hidden: true }, h("label", { for: "shown-stream" }, "Stream"), this.choice);
+    this.choices = h(
+      "div",
+      { class: "field choice", hidden: true },
+      h("label", { for: "shown-stream" }, "Stream"),
+      this.choice,
+    );
     this.input = new Screen(service, "input", "Input");
     this.output = new Screen(service, "output", "Output");
     this.shown = new ShownPictures(this.output.video, this.output.player.tap);
@@ -29,7 +34,12 @@ export class VideoView {
       "Glass to glass, as this browser sees it: from when a picture of the source arrived here until the processed " +
         "picture of the same timestamp was on the screen. The way from the camera to the relay is not in it.",
     );
-    root.append(this.choices, h("div", { class: "screens" }, this.input.element, this.output.element), this.latency, note);
+    root.append(
+      this.choices,
+      h("div", { class: "screens" }, this.input.element, this.output.element),
+      this.latency,
+      note,
+    );
     setInterval(() => this.look(), LOOK_MS);
   }
 

@@ -36,7 +36,9 @@ export class Waterfall {
       hops.push(["player", this.latency.player.p50, this.latency.player.p95]);
     }
     this.draw(hops);
-    const total = this.latency ? `${ms(this.latency.total.p50)} to the screen` : `${ms(status.end_to_end_ms[0])} end to end`;
+    const total = this.latency
+      ? `${ms(this.latency.total.p50)} to the screen`
+      : `${ms(status.end_to_end_ms[0])} end to end`;
     setText(this.note, `p50 of each hop, the pale part up to p95; in all ${total}.`);
   }
 
@@ -62,7 +64,13 @@ export class Waterfall {
     const tail = svg("rect", { class: "hop tail", y: 3, height: 10 });
     const value = h("span", { class: "value" });
     const lane = svg("svg", { viewBox: "0 0 100 16", preserveAspectRatio: "none", "aria-hidden": "true" }, tail, bar);
-    const element = h("div", { class: "hop-row", role: "listitem", "data-hop": name }, h("span", {}, name), lane, value);
+    const element = h(
+      "div",
+      { class: "hop-row", role: "listitem", "data-hop": name },
+      h("span", {}, name),
+      lane,
+      value,
+    );
     this.hops.set(name, { element, bar, tail, value });
     return this.hops.get(name);
   }
