@@ -50,7 +50,8 @@ def test_the_number_in_the_output_rises_and_is_that_of_its_timestamp(page: Opene
     page.wait_for_text("#glass-latency", r"p50 [\d.]+ ms")
     seen = look(page)
     numbers = [each["index"] for each in seen]
-    assert all(before < after for before, after in pairwise(numbers)), numbers
+    assert all(before <= after for before, after in pairwise(numbers)), str(numbers)  # Equal: repeated by egress.
+    assert numbers[-1] >= numbers[0] + LOOKS
     off = [abs(index_of(each["pts"]) - each["index"]) for each in seen]
     assert median(off) < 0.6, "the page knows which picture is on the screen"
 
