@@ -1,5 +1,6 @@
 """What docs/benchmarks.md shows of the comparison: tables and plots, and where they come from."""
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,9 @@ HEADINGS = (
     "memory MB",
     "kbit/s",
 )
+
+NONE_SEEN = "none seen in time"
+"""Of the pictures that were sent after the warm-up."""
 
 Limits = dict[str, float]
 """CPU ms a picture of FFmpeg's command line, by case."""
@@ -111,8 +115,9 @@ def _table(case: str, figures: Figures, failures: Failures, limits: Limits) -> s
 def _cells(figure: Figure) -> Iterator[str]:
     yield f"{figure.fps:.1f}"
     yield f"{figure.cpu_ms:.1f}"
-    yield f"{figure.latency_p50_ms:,.1f} / {figure.latency_p95_ms:,.1f}"
-    yield f"{figure.drift_ms:+,.1f}"
+    was_seen = math.isfinite(figure.latency_p50_ms)
+    yield f"{figure.latency_p50_ms:,.1f} / {figure.latency_p95_ms:,.1f}" if was_seen else NONE_SEEN
+    yield f"{figure.drift_ms:+,.1f}" if was_seen else ""
     yield f"{figure.lost} of {figure.sent}"
     yield f"{figure.rss_start_mb:,.0f} -> {figure.rss_end_mb:,.0f}"
     yield f"{figure.kbit_per_s:,.0f}"
@@ -140,6 +145,8 @@ def _bar(kind: str, label: str, style: str, figure: Figure) -> Bar:
             return _plain(label, style, figure.cpu_ms, f"{figure.cpu_ms:.1f} ms")
         case "latency":
             p50, p95 = figure.latency_p50_ms, figure.latency_p95_ms
+            if not math.isfinite(p50):
+                return Bar(label, [], NONE_SEEN)
             return Bar(label, [(p50, style, "p50")], f"{p50:,.0f} / {p95:,.0f} ms", [p95])
         case "fps":
             return _plain(label, style, figure.fps, f"{figure.fps:.1f}")

@@ -1,9 +1,11 @@
 """What the published comparison shows is all that was measured. No times are asserted."""
 
+import math
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from benchmarks import peers
@@ -97,3 +99,10 @@ def test_without_ffmpeg_there_are_no_limits(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(tmp_path))
     assert peers.measure_limits([CASES[CASE]], 1, 2.0) == {}
     assert ffmpeg.version() == ""
+
+
+def test_a_contestant_that_was_too_late_for_all_has_a_row_and_a_place_in_the_plots(figures: dict) -> None:
+    late = {key: msgspec.structs.replace(one, latency_p50_ms=math.nan) for key, one in figures.items()}
+    text = page(late, {}, {}, ORIGIN) + "".join(plots(late, {}).values())
+    assert "| none seen in time |" in text
+    assert "nan" not in text
