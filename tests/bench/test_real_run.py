@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import launcher
-from pipeline.bench import measure
+from pipeline.bench import machine, measure
 from pipeline.bench.report import Report, read_report
 from pipeline.run_dir import running
 from tests.integration.running import topology
@@ -25,6 +25,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, short in (("WARM_UP_S", 0.4), ("ARRIVING_S", 0.6), ("BEFORE_KILL_S", 0.3), ("AFTER_KILL_S", 0.6)):
             patch.setattr(measure, name, short)
+        patch.setattr(machine, "LOOK_S", 0.1)
         patch.setattr(measure, "SPINE", ("egress",))
         assert launcher.main(["bench", str(folder / "t.yaml"), *options, "--kills", "1", *files]) == 0
     return read_report(folder / "r.json"), (folder / "r.html").read_text()
