@@ -14,7 +14,7 @@ from pipeline.api.hardware import gpu_stats
 from pipeline.bench.benched import Benched
 from pipeline.bench.helper_process import HelperProcess
 from pipeline.bench.machine import describe_machine, idle_problem
-from pipeline.bench.node import Line, Node, NodeFailed
+from pipeline.bench.node import Line, Node, NodeFailed, StreamRefused
 from pipeline.bench.recovery import Kill, recovery
 from pipeline.bench.report import VERSION, Limit, Recovery, Report, Settings, Step
 from pipeline.bench.search import find_count, find_limit
@@ -159,8 +159,16 @@ class Bench:
             return
         self._progress.phase(f"how many streams at {self._settings.reference_fps:g} fps")
         fps = self._settings.reference_fps
-        self._most_streams = find_count(lambda count: self._sustains("streams", count, fps), most)
+        self._most_streams = find_count(lambda count: self._hold_at_once(count, fps), most)
         self._want_streams(1)
+
+    def _hold_at_once(self, count: int, fps: float) -> bool:
+        """What the pipeline itself does not admit does not hold."""
+        try:
+            return self._sustains("streams", count, fps)
+        except StreamRefused as refusal:
+            self._progress.done(f"{count} x {fps:g} fps", f"refused: {refusal}")
+            return False
 
     def _step(self, purpose: str, streams: int, fps: float) -> Step:
         what = f"{streams} x {fps:g} fps" if streams > 1 or purpose == "streams" else f"{fps:g} fps"

@@ -43,6 +43,10 @@ class NodeFailed(Exception):
     """The pipeline did not start, stay, or do what was asked. The text is one line, or the end of its log."""
 
 
+class StreamRefused(NodeFailed):
+    """The pipeline takes no more streams. The text is its answer."""
+
+
 class Heard(msgspec.Struct, frozen=True):
     """A supervision event at CLOCK_MONOTONIC seconds."""
 
@@ -114,13 +118,13 @@ class Node:
         return self._control.status()
 
     def start_stream(self) -> Line:
-        """One more stream on request. Raises NodeFailed when it is refused."""
+        """One more stream on request. Raises StreamRefused, NodeFailed when it does not come."""
         self._begun += 1
         stream = f"bench-{self._begun}"
         channels = f"{INPUT}-{self._begun}", f"{OUTPUT}-{self._begun}"
         answer = self._control.start_stream(StreamSpec(stream, *channels))
         if not answer.ok:
-            raise NodeFailed(f"stream {stream}: {answer.text}")
+            raise StreamRefused(f"stream {stream}: {answer.text}")
         self.wait_until(lambda: self._has_stages(stream), self.benched.ready_s)
         line = Line(stream, *(f"{self._relay}/{channel}" for channel in channels))
         self.lines.append(line)

@@ -9,7 +9,7 @@ import pytest
 from pipeline.bench import measure
 from pipeline.bench.benched import benched
 from pipeline.bench.measure import Bench
-from pipeline.bench.node import Line
+from pipeline.bench.node import Line, StreamRefused
 from pipeline.bench.report import Limit, Settings
 from pipeline.bench.words import READY, End, Unwatch, Watch
 from pipeline.shipped import find_topology
@@ -29,8 +29,11 @@ class Node:
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.begun = 0
+        self.room = 8
 
     def start_stream(self) -> None:
+        if len(self.lines) == self.room:
+            raise StreamRefused("stream s: full")
         self.begun += 1
         self.lines.append(Line(f"s{self.begun}", f"in{self.begun}", f"out{self.begun}"))
 
@@ -97,6 +100,21 @@ def test_the_streams_that_hold_at_once_are_counted(bench: Bench, monkeypatch: py
     bench._find_streams()
     assert bench.report().most_streams == 5
     assert {(purpose, fps) for purpose, _, fps in made} == {("streams", 30.0)}
+
+
+def test_a_stream_that_is_refused_does_not_hold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.node.room = 3  # type: ignore[attr-defined]
+    made = held_up_to(bench, 1000, monkeypatch)
+    take = bench._step
+
+    def take_if_there_is_room(purpose: str, streams: int, fps: float) -> Any:
+        bench._want_streams(streams)
+        return take(purpose, streams, fps)
+
+    monkeypatch.setattr(bench, "_step", take_if_there_is_room)
+    bench._find_streams()
+    assert bench.report().most_streams == 3
+    assert [count for _, count, _ in made] == [1, 2, 3]
 
 
 def test_where_one_is_all_there_is_the_steps_before_say_whether_it_holds(
