@@ -135,6 +135,10 @@ class Bench:
             find_limit(lambda fps: self._sustains("search", 1, fps), start, settings.max_fps, factor=factor)
         )
 
+    def look_at(self, fps: float) -> None:
+        """One more step of one stream, at this rate."""
+        self._step("search", 1, fps)
+
     def _sustains(self, purpose: str, streams: int, fps: float) -> bool:
         """A step that failed by little is tried again: a limit fails twice, an accident does not."""
         first = self._step(purpose, streams, fps)
