@@ -1,5 +1,6 @@
 """Real descriptors, sockets and directories for the tests of everything that processes share."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -12,6 +13,16 @@ import zmq
 from pipeline.link import FrameLink
 from pipeline.memory.slab import create_slab
 from pipeline.messages import FrameFormat, LinkBoot
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Where this process's log goes is the process's, and tests share one."""
+    logger = logging.getLogger("livepipe")
+    handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -47,14 +47,10 @@ class Lines(list[str]):
 
 
 @pytest.fixture(autouse=True)
-async def lines() -> AsyncIterator[Lines]:
-    logger = logging.getLogger("livepipe")
-    before = logger.handlers[:], logger.propagate, logger.level
+async def lines() -> Lines:
     lines = Lines()
     log.configure("DEBUG", lines.write)
-    yield lines
-    logger.handlers[:], logger.propagate = before[:2]
-    logger.setLevel(before[2])
+    return lines
 
 
 @pytest.fixture
