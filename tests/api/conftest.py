@@ -22,6 +22,8 @@ from pipeline.trickle.server import RunningServer, serve
 from tests.api.small_launcher import SmallLauncher
 
 PATIENCE_S = 20.0
+LISTENERS = 2
+"""Of one service to the launcher's events: those who watch streams, and those who watch pages."""
 RELAY_TOKEN = "relay-secret"
 
 
@@ -84,6 +86,7 @@ async def start_service(launcher: SmallLauncher) -> AsyncIterator[StartService]:
             stack.callback(line.close)
             rules = UrlRules(section.allowed_urls, private=section.permits_private, has_relay=relay is not None)
             relay_url = f"http://127.0.0.1:{relay.port}" if relay is not None else None
+            before = launcher.listeners
             api = Api(line, section, Channels(rules, relay_url, RELAY_TOKEN), "test")
             runner = api.runner()
             await runner.setup()
@@ -92,7 +95,9 @@ async def start_service(launcher: SmallLauncher) -> AsyncIterator[StartService]:
             await web.SockSite(runner, listener, ssl_context=tls).start()
             session = await stack.enter_async_context(aiohttp.ClientSession())
             scheme = "https" if tls else "http"
-            return Service(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", session, launcher, runner)
+            service = Service(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", session, launcher, runner)
+            await service.until(lambda: launcher.listeners == before + LISTENERS)  # What happens now is heard.
+            return service
 
         yield start
 

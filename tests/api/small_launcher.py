@@ -73,6 +73,11 @@ class SmallLauncher:
     def running(self) -> StreamStatus | None:
         return next((stream for stream in self.streams if not stream.ended), None)
 
+    @property
+    def listeners(self) -> int:
+        """How many hear what is announced."""
+        return len(self._switchboard._listeners)
+
     def announce(self, stage: str, name: str, level: str = "info", **fields: str | int | float) -> None:
         event = SupervisionEvent(time.time(), level, stage, name, fields)
         self._orders.put(lambda: self._switchboard.publish(event))

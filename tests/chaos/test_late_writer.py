@@ -136,7 +136,7 @@ def test_a_stage_that_was_stopped_is_dead_before_another_takes_its_place(
     launch: Callable[..., RunningPipeline], source: Path, tmp_path: Path
 ) -> None:
     # Of this stage alone: a publisher that got no CPU for so long would be started again, and play the file again.
-    pipeline = launch(source, stages__decode__limits={"heartbeat": 0.5})
+    pipeline = launch(source, stages__decode__limits={"heartbeat": 1.5})
     pipeline.wait_for("first_segment")
     stopped = os.pidfd_open(pipeline.pid_of("decode"))
 
