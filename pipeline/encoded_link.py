@@ -16,6 +16,7 @@ import zmq
 from pipeline.memory.slab import Slab, page_aligned
 from pipeline.messages import (
     EncodedAttach,
+    EncodedAttached,
     EncodedBoot,
     EncodedBytes,
     EncodedConsumed,
@@ -29,6 +30,9 @@ END_OF_STREAM = 1 << 62
 CURSOR_BYTES = page_aligned(24)
 
 RECONNECT_MS = 5
+ANSWER_SECONDS = 0.5
+"""After so long without an answer decode asks again."""
+
 TELL_EVERY_MESSAGES = 16
 QUEUED_MESSAGES = 4 * TELL_EVERY_MESSAGES
 """Decode says how far it has come well before ingress may run into the bound of the socket."""
@@ -148,6 +152,8 @@ class EncodedWriter:
     def _hear(self, peer: bytes, message: EncodedUp) -> None:
         if isinstance(message, EncodedAttach):
             self._peer, self._unsent = peer, 0
+            with contextlib.suppress(zmq.ZMQError):  # It asks again.
+                self._socket.send_multipart((peer, self._encoder.encode(EncodedAttached())), zmq.NOBLOCK)
         if peer == self._peer:
             self._forget_before(message.segment)
 
@@ -190,6 +196,7 @@ class EncodedReader:
         self.cursor.move(self.cursor.segment, 0)  # This process has used nothing yet.
         self._position = (self.cursor.segment, 0)
         self._untold = 0
+        self._asked_at: float | None = None  # since when there is no answer to an attach
         self._socket = context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 1000)
         self._socket.set(zmq.RCVHWM, QUEUED_MESSAGES)
@@ -202,15 +209,25 @@ class EncodedReader:
 
     def attach(self) -> None:
         """Ask ingress to go on from where this reader is. To be called again when ingress was restarted."""
+        self._asked_at = time.monotonic()
         self._tell(EncodedAttach(self.cursor.segment))
 
-    def receive(self) -> Iterator[EncodedDown]:
+    def insist(self) -> None:
+        """Ask again if there was no answer: what is sent while the connection to an ingress that died is still there is
+        lost with it. To be called now and then."""
+        if self._asked_at is not None and time.monotonic() - self._asked_at > ANSWER_SECONDS:
+            self.attach()
+
+    def receive(self) -> Iterator[EncodedBytes | EncodedEnd]:
         """Everything that has come and that is new, in order. Bytes that were had before are cut off."""
         while True:
             try:
                 message = self._decoder.decode(self._socket.recv(zmq.NOBLOCK))
             except zmq.Again:
                 return
+            if isinstance(message, EncodedAttached):
+                self._asked_at = None
+                continue
             if isinstance(message, EncodedEnd):
                 yield message
                 continue

@@ -211,6 +211,10 @@ class EncodedEnd(msgspec.Struct, array_like=True, frozen=True, tag="end"):
     """No more segments will come."""
 
 
+class EncodedAttached(msgspec.Struct, array_like=True, frozen=True, tag="attached"):
+    """To decode: its EncodedAttach has come."""
+
+
 class EncodedAttach(msgspec.Struct, array_like=True, frozen=True, tag="attach"):
     """From decode: send everything from the start of `segment` on; segment -1: from the oldest that is kept."""
 
@@ -223,7 +227,7 @@ class EncodedConsumed(msgspec.Struct, array_like=True, frozen=True, tag="consume
     segment: int
 
 
-EncodedDown = EncodedBytes | EncodedEnd
+EncodedDown = EncodedBytes | EncodedEnd | EncodedAttached
 EncodedUp = EncodedAttach | EncodedConsumed
 
 

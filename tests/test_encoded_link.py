@@ -20,6 +20,7 @@ from pipeline.encoded_link import (
 from pipeline.messages import EncodedBoot, EncodedBytes, EncodedEnd
 
 LIMIT = 1 << 20
+POLL_MS = 100
 
 MOVE_AND_DIE = """
 import os, signal, sys
@@ -84,7 +85,8 @@ def pump(writer, reader, until, consume=True):
     poller.register(reader.socket, zmq.POLLIN)
     got = []
     while not until(got):
-        events = dict(poller.poll())
+        events = dict(poller.poll(POLL_MS))
+        reader.insist()
         if writer.socket in events:
             writer.attend()
         for message in reader.receive():
@@ -355,6 +357,19 @@ def test_bytes_go_on_exactly_where_they_were_when_the_writer_is_replaced(boot, o
     assert bytes_of(got, 0) == content(0)
     assert bytes_of(got, 1) == content(1)
     assert sum(m.last for m in got if m.segment == 0) == 1
+
+
+def test_an_attach_that_died_with_the_connection_is_sent_again(boot, open_context, open_writer, open_reader):
+    context = open_context()
+    deaf = context.socket(zmq.ROUTER)
+    deaf.bind(boot.endpoint)
+    reader = open_reader(boot)
+    deaf.recv_multipart()
+    context.destroy(linger=0)
+
+    writer = open_writer(boot)
+    write_segment(writer, 0, content(0))
+    assert bytes_of(pump(writer, reader, amount(5000))) == content(0)
 
 
 def test_a_segment_that_was_complete_is_not_given_out_again(boot, open_writer, open_reader):

@@ -65,6 +65,7 @@ class Decode:
         ended = False
         while not ended:
             events = dict(poller.poll(POLL_MS))
+            self._source.insist()
             self._worker.clear_wake()
             self._greet_restarted()
             self._resize()
