@@ -46,7 +46,7 @@ def test_the_last_frame_is_repeated_until_inference_is_back(launch: Launch, sour
 
     status = pipeline.summary()
     report = verify_recording(tmp_path / "seen.mp4", FPS)
-    assert status.repeated > 10, "torch alone takes longer than that to load"
+    assert status.repeated > 3, "torch alone takes longer than that to load"
     assert report.frames == status.frames.delivered + status.repeated
     assert report.duplicates == status.repeated
     assert report.out_of_order == report.unreadable == 0
