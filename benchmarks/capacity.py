@@ -21,12 +21,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bench_settings import one_search
 from pipeline.bench.benched import benched
 from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.measure import Bench
 from pipeline.bench.node import NodeFailed
 from pipeline.bench.progress import BenchProgress
-from pipeline.bench.report import Report, ReportFileError, Settings, Step, read_report
+from pipeline.bench.report import Report, ReportFileError, Step, read_report
 from pipeline.topology_file import TopologyFileError, load_topology, parse_override
 
 SECONDS, LATENCY_MS, MAX_FPS, FPS = 4.0, 100.0, 480.0, 30.0
@@ -171,18 +172,13 @@ def measure(options: argparse.Namespace, console: Console) -> list[Report]:
 
 def _measure(options: argparse.Namespace, console: Console) -> Report:
     topology = benched(load_topology(options.file, dict(map(parse_override, options.set))))
-    settings = Settings(
-        topology=str(options.file),
-        processor=topology.processor,
-        command=" ".join(sys.argv),
-        width=topology.width,
-        height=topology.height,
+    settings = one_search(
+        topology,
+        options.file,
         seconds=options.seconds,
         latency_ms=LATENCY_MS,
         max_fps=MAX_FPS,
         reference_fps=options.fps,
-        repeats=1,
-        kills=0,
     )
     with (
         tempfile.TemporaryDirectory() as folder,

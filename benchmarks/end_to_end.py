@@ -129,6 +129,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="only these")
     parser.add_argument("--silent", action="store_true", help="a source without sound")
     parser.add_argument("--json", type=Path, help="write all figures there too")
+    return read_options(parser)
+
+
+def read_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Its options, with what --quick makes of `rounds`, `seconds` and `warm_up`; ends the program for a mistake."""
     options = parser.parse_args()
     options.rounds = options.rounds if options.rounds is not None else (QUICK_ROUNDS if options.quick else ROUNDS)
     options.seconds = options.seconds if options.seconds is not None else (QUICK_SECONDS if options.quick else SECONDS)

@@ -21,7 +21,15 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.end_to_end import ROUNDS, SECONDS, WARM_UP_S, Failures, measure, those_installed
+from benchmarks.end_to_end import (
+    QUICK_SECONDS,
+    ROUNDS,
+    SECONDS,
+    Failures,
+    measure,
+    read_options,
+    those_installed,
+)
 from benchmarks.end_to_end_peers.cases import CASES, Case
 from benchmarks.end_to_end_peers.contestants import CONTESTANTS
 from benchmarks.end_to_end_peers.report import Figures
@@ -31,7 +39,6 @@ from benchmarks.media_peers.work import Work
 from benchmarks.peers_page import DOCUMENT, Limits, Origin, page, plots, put_into
 from benchmarks.trickle_peers.catalogue import CLIENTS, PYTRICKLE, ROOT
 
-QUICK_SECONDS, QUICK_WARM_UP_S = 8.0, 2.0
 VERSIONED = ("av", "numpy", "torch", "pyzmq", "msgspec", "h11")
 PEER_VERSIONED = ("pytrickle", "av", "torch")
 
@@ -109,17 +116,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"of the source (default {SECONDS:g}, {QUICK_SECONDS:g} quick)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="only these")
     parser.add_argument("--json", type=Path, help="write all figures there too")
-    options = parser.parse_args()
-    options.rounds = options.rounds if options.rounds is not None else (1 if options.quick else ROUNDS)
-    options.seconds = options.seconds if options.seconds is not None else (QUICK_SECONDS if options.quick else SECONDS)
-    options.warm_up = QUICK_WARM_UP_S if options.quick else WARM_UP_S
-    if options.rounds < 1:
-        parser.error(f"--rounds {options.rounds}: needed: 1 or more")
-    if not options.warm_up + 2 <= options.seconds <= 600:
-        parser.error(f"--seconds {options.seconds:g}: needed: {options.warm_up + 2:g} to 600, warm-up included")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: there is no folder {options.json.parent}")
-    return options
+    return read_options(parser)
 
 
 if __name__ == "__main__":

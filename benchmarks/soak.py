@@ -21,6 +21,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bench_settings import one_search
 from benchmarks.soak_figures import Kill, Sample, Soak, per_minute, slopes_of
 from benchmarks.soak_page import soak_page
 from pipeline.bench.benched import benched
@@ -29,7 +30,7 @@ from pipeline.bench.machine import describe_machine
 from pipeline.bench.measure import SPINE, Bench
 from pipeline.bench.node import NodeFailed
 from pipeline.bench.progress import BenchProgress
-from pipeline.bench.report import Machine, Settings
+from pipeline.bench.report import Machine
 from pipeline.bench.words import Play, Played, Stop, Tell, Watched
 from pipeline.topology_file import TopologyFileError, load_topology, parse_override
 
@@ -60,18 +61,13 @@ def main() -> None:
 def measure(options: argparse.Namespace, console: Console) -> Soak:
     """Raises NodeFailed when the pipeline does not last."""
     topology = benched(load_topology(options.file, dict(map(parse_override, options.set))))
-    settings = Settings(
-        topology=str(options.file),
-        processor=topology.processor,
-        command=" ".join(sys.argv),
-        width=topology.width,
-        height=topology.height,
+    settings = one_search(
+        topology,
+        options.file,
         seconds=SEARCH_S,
         latency_ms=LATENCY_MS,
         max_fps=MAX_FPS,
         reference_fps=30.0,
-        repeats=1,
-        kills=0,
     )
     machine = describe_machine()
     with (

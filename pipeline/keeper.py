@@ -18,6 +18,7 @@ import zmq
 from pipeline.link import FrameLink
 from pipeline.memory.stage_stats import Word
 from pipeline.messages import (
+    UNASKED,
     Activate,
     Drain,
     EventLevel,
@@ -47,9 +48,6 @@ LAST_WORDS_SECONDS = 0.25
 
 TOLD_LINES, TOLD_CHARACTERS = 8, 2000
 """Of what a process printed last, told with its death."""
-
-UNASKED = 0
-"""The number of an Update that nobody waits for: a process catches up with the others."""
 
 _NOT_A_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)
 
@@ -243,7 +241,7 @@ class Keeper:
         self.reap_orphans()
 
     def of_kind(self, kind: type[Stage]) -> list[SupervisedStage]:
-        return [stage for name, stage in self.stages.items() if isinstance(self._wiring.spec(name), kind)]
+        return [stage for name, stage in self.stages.items() if isinstance(self._wiring.file_spec(name), kind)]
 
     # What happens to a stage.
 
@@ -251,7 +249,7 @@ class Keeper:
         """A publisher waits until everybody is there to see what it plays; nothing else waits for anything."""
         if self.stopping:
             return False
-        if not isinstance(self._wiring.spec(stage.name), Publisher):
+        if not isinstance(self._wiring.file_spec(stage.name), Publisher):
             return True
         waited_for = (s for s in self.stages.values() if s.worker != stage.worker and not s.idle)
         return all(other.state == READY or other.over for other in waited_for)

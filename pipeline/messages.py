@@ -363,7 +363,6 @@ class Updated(msgspec.Struct, frozen=True, tag="updated"):
     number: int
     params: dict[str, Any] | None = None
     problem: str = ""
-    lane: int | None = None
     parameters: list[Parameter] | None = None
 
 
@@ -500,6 +499,10 @@ class Record(msgspec.Struct, frozen=True, tag="record_order"):
     """From now on tell the recorder what you see, for this recording; empty: nobody records."""
 
     recording: str
+
+
+UNASKED = 0
+"""The number of an Update that nobody waits for: a process catches up with the others."""
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pipeline.keeper import UNASKED, Announce, Keeper
+from pipeline.keeper import Announce, Keeper
 from pipeline.lane import Lane
-from pipeline.messages import Answer, Update, Updated, UpdateRequest
+from pipeline.messages import UNASKED, Answer, Update, Updated, UpdateRequest
 from pipeline.supervised_stage import Life, SupervisedStage
 from pipeline.switchboard import Switchboard
 from pipeline.topology import Decode, Inference
@@ -48,7 +48,7 @@ class ProcessorChanges:
         """Hand the wish to the process at work. Whoever asked is answered when that has answered, or has died. `lanes`
         are those whose streams are meant; with none, all streams to come are."""
         stage = self._keeper.stages.get(request.stage)
-        kind = type(self._wiring.spec(request.stage)) if stage is not None else None
+        kind = type(self._wiring.file_spec(request.stage)) if stage is not None else None
         if stage is None or kind not in (Inference, Decode):
             names = ", ".join(each.name for of in (Decode, Inference) for each in self._keeper.of_kind(of))
             self._answer(sender, False, f"{request.stage!r} has nothing that can be changed; allowed: {names}")

@@ -257,7 +257,7 @@ class Supervisor:
                 stage.settled = True
                 self._abandon_before(stage)
                 self._wiring.end_output(stage.name)
-                spec = self._wiring.topology.stages.get(stage.name)
+                spec = self._wiring.file_spec(stage.name)
                 for kind, behind in ((Ingress, Decode), (Egress, Recorder)):
                     if isinstance(spec, kind):
                         self._keeper.tell_all(behind, Drain())

@@ -335,7 +335,7 @@ class Wiring:
 
     def _ends(self, stage: str) -> list[tuple[FrameLink | None, FrameLink | None]]:
         """The frame links before and behind the stage; inference has a pair on every lane."""
-        spec, lane = self.topology.stages.get(self.file_name(stage)), self._lanes.get(stage)
+        spec, lane = self.file_spec(stage), self._lanes.get(stage)
         if isinstance(spec, Inference):
             return [(each.raw, each.styled) for each in self.lanes]
         if lane is None:
@@ -407,15 +407,19 @@ class Wiring:
 
     def _seats(self, stage: str) -> int:
         """How many processes of the stage can live at a time."""
-        spec = self.topology.stages.get(stage)
+        spec = self.file_spec(stage)
         if not isinstance(spec, Inference):
             return 1
         renewed = 1  # The one that is loaded beside the one at work.
         return 1 + spec.spares + renewed + spec.has_stand_in
 
+    def file_spec(self, stage: str) -> AnyStage | None:
+        """What the topology's file says of the stage."""
+        return self.topology.stages.get(self.file_name(stage))
+
     def spec(self, stage: str) -> AnyStage | None:
         """What the topology says of the stage, with the source or the sink of the stream that runs."""
-        spec, lane = self.topology.stages.get(self.file_name(stage)), self._lanes.get(stage)
+        spec, lane = self.file_spec(stage), self._lanes.get(stage)
         return lane.spec(spec) if lane is not None and spec is not None else spec
 
     def frame(self, stage: str) -> Frame:
@@ -451,7 +455,7 @@ class Wiring:
 
     def _make_trace_rings(self) -> TraceRings:
         """For whoever ends a frame: the stages behind ingress, and the launcher in the place of one that is dead."""
-        specs = {name: self.spec(name) for name in self.stage_names()}
+        specs = {name: self.file_spec(name) for name in self.stage_names()}
         ends = [name for name, spec in specs.items() if isinstance(spec, Decode | Inference | Egress)]
         seats = {name: self._seats(name) for name in ends}
         rings = TraceRings(self.topology.name, self.topology.tracing.every, seats)

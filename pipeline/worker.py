@@ -153,9 +153,7 @@ class Worker:
     ) -> None:
         """`params` are all that are in force now, described by `parameters` if the processor does that; None: nothing
         was changed, because of `problem`."""
-        self._send(
-            Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem, order.lane, parameters)
-        )
+        self._send(Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem, parameters))
 
     def debug(self, name: str, **fields: str | int | float) -> None:
         if log.is_wanted("DEBUG"):

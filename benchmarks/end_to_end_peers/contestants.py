@@ -78,18 +78,19 @@ class Nobody:
     def __exit__(self, *_: object) -> None: ...
 
 
-class OneProcess:
-    """The floor."""
+class InOneHelper:
+    """A contestant that one process of ours starts, with all that it is; its subclasses say which."""
 
     pid: int | None = None
 
-    def __init__(self, case: Case, source: str, target: str, folder: Path) -> None:
+    def __init__(self, target: str, python: str, module: str, *arguments: object) -> None:
+        """`module` is run by the interpreter `python`."""
         self.output = target
-        self._arguments = (source, target, str(case.out_width), str(case.out_height))
+        self._command = (python, module, *map(str, arguments))
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._process = stack.enter_context(HelperProcess(sys.executable, "benchmarks.floor", *self._arguments))
+            self._process = stack.enter_context(HelperProcess(*self._command))
             assert self._process.answer() == READY
             self._stack = stack.pop_all()
         self.pid = self._process.pid
@@ -104,6 +105,22 @@ class OneProcess:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+class OneProcess(InOneHelper):
+    """The floor."""
+
+    def __init__(self, case: Case, source: str, target: str, folder: Path) -> None:
+        super().__init__(target, sys.executable, "benchmarks.floor", source, target, case.out_width, case.out_height)
+
+
+class AiRunnerQueues(InOneHelper):
+    """Two processes with torch queues between them, as ai-runner has them."""
+
+    def __init__(self, case: Case, source: str, target: str, folder: Path) -> None:
+        module = "benchmarks.end_to_end_peers.ai_runner_queues"
+        size = case.out_width, case.out_height
+        super().__init__(target, CLIENTS[PYTRICKLE].python, module, source, target, *size, case.fps)
 
 
 class Livepipe:
@@ -230,35 +247,6 @@ class Pytrickle:
             return json.loads(connection.getresponse().read())  # type: ignore[no-any-return]
         finally:
             connection.close()
-
-
-class AiRunnerQueues:
-    """Two processes with torch queues between them, as ai-runner has them."""
-
-    pid: int | None = None
-
-    def __init__(self, case: Case, source: str, target: str, folder: Path) -> None:
-        self.output = target
-        self._arguments = (source, target, str(case.out_width), str(case.out_height), str(case.fps))
-
-    def __enter__(self) -> Self:
-        module = "benchmarks.end_to_end_peers.ai_runner_queues"
-        with ExitStack() as stack:
-            self._process = stack.enter_context(HelperProcess(CLIENTS[PYTRICKLE].python, module, *self._arguments))
-            self._process.answer()
-            self._stack = stack.pop_all()
-        self.pid = self._process.pid
-        return self
-
-    def check(self) -> None:
-        if not self._process.is_alive:
-            raise Failed("the process ended; what it said is above")
-
-    def stop(self) -> dict[str, int]:
-        return {}
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
 
 NEEDS_PYTRICKLE = (PYTRICKLE, QUEUES)

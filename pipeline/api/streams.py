@@ -119,13 +119,10 @@ def all_streams(status: Status) -> Streams:
 def state_of(status: Status, name: str = "") -> StreamState:
     """Raises ApiError when nothing is called so."""
     running = under_way(status)
-    if name:
-        shown: StreamView | None = view(find(status, name, "show"))
-    else:
-        shown = view(running[0]) if running else None
+    stream = find(status, name, "show") if name else next(iter(running), None)
+    shown = view(stream) if stream is not None else None
+    paused = stream.paused if stream is not None else status.paused
     health = health_of(status)
-    of = next((each for each in status.streams if shown is not None and each.spec.stream == shown.stream_id), None)
-    paused = status.paused if of is None else of.paused
     active = len(running) or int(has_stream(status))
     ready = health.status in ("IDLE", "OK")
     return StreamState(

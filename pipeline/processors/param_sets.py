@@ -4,7 +4,7 @@ The processor has one set at a time, and is given the other's before another str
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.messages import Update
+from pipeline.messages import UNASKED, Update
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import Described, Processor
 from pipeline.worker import Worker
@@ -12,9 +12,6 @@ from pipeline.worker_lane import WorkerLane
 
 SILENT_KINDS = ("trickle_app", "file")
 """Processors that cannot be asked for their parameters: one hands the question to the user's code, one has none."""
-
-UNASKED = 0
-"""The number of a change that nobody waits for."""
 
 Params = dict[str, Any]
 
