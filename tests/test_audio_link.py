@@ -1,4 +1,5 @@
 import pytest
+import zmq
 
 from pipeline.audio_link import MAX_QUEUED_PACKETS, AudioReader, AudioWriter
 from pipeline.messages import AudioFormat, AudioPacket
@@ -16,7 +17,7 @@ def endpoint(short_dir):
 def writer(open_context, endpoint):
     writer = AudioWriter(endpoint, open_context())
     yield writer
-    writer._socket.set(17, 0)  # ZMQ_LINGER: nobody may be there to take the rest.
+    writer._socket.set(zmq.LINGER, 0)  # Nobody may be there to take the rest.
     writer.close()
 
 
@@ -88,6 +89,7 @@ def test_a_format_that_did_not_fit_is_announced_again(open_context, endpoint, wr
     assert writer.dropped == 1
     reader = AudioReader(endpoint, open_context())
     read(reader, MAX_QUEUED_PACKETS)
+    assert writer._socket.poll(flags=zmq.POLLOUT)  # The writer hears a little later that there is room again.
     writer.announce(AAC)
     writer.write(0, b"end")
     assert read(reader, 2) == [AAC, AudioPacket(0, b"end")]

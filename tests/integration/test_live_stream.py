@@ -45,7 +45,8 @@ def test_a_processor_slower_than_the_stream_gets_the_newest_frames(
 
     frames = pipeline.summary().frames
     assert frames.balanced
-    assert frames.dropped.keys() == {"late"}
+    assert frames.dropped.keys() <= {"late", "no_slot"}  # the latter if a burst comes before the skimmer gets a CPU
+    assert frames.dropped["late"] > FRAMES / 2
     assert 0 < frames.delivered < FRAMES / 2
     report = verify_recording(tmp_path / "seen.mp4", FPS)
     assert (report.frames, report.out_of_order, report.duplicates) == (frames.delivered, 0, 0)
