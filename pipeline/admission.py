@@ -26,7 +26,8 @@ class Admission:
         self._samples: deque[_Sample] = deque()
 
     def note(self, now: float, streams: tuple[str, ...], busy_s: float, cpu_s: float) -> None:
-        """What was used up to `now`, in seconds: of inference's time, and of CPU time by everything. `streams` are
+        """What was used up to `now`, in seconds: of the time of all replicas of inference, and of CPU time by
+        everything. `streams` are
         those that are online, when all that run are; else none."""
         if streams != self._streams:
             self._streams = streams
@@ -35,9 +36,10 @@ class Admission:
         while now - self._samples[0].at > WINDOW_SECONDS:
             self._samples.popleft()
 
-    def problem(self, online: tuple[str, ...], starting: int = 0) -> str:
-        """Why one more than the `online` ones, and those that are `starting`, would be too much: one line with what was
-        measured; empty when it would not, or nobody knows."""
+    def problem(self, online: tuple[str, ...], starting: int, inference: str, serves: int) -> str:
+        """Why one more than the `online` ones, and those that are `starting`, would be too much for the machine, or for
+        the stage `inference`, which `serves` so many of them: one line with what was measured; empty when it would not,
+        or nobody knows."""
         count = len(online)
         if not self._limit or not count or online != self._streams:
             return ""
@@ -49,10 +51,10 @@ class Admission:
         busy = (last.busy_s - first.busy_s) / seconds
         cores = (last.cpu_s - first.cpu_s) / seconds
         streams = "1 stream" if count == 1 else f"{count} streams"
-        if busy * after / count > self._limit:
+        if busy * (serves + 1) / count > self._limit:
             return (
-                f"inference is busy {busy:.0%} of the time with {streams}: one more would need {busy / count:.0%}, and "
-                f"streams.admit_below is {self._limit:g}"
+                f"a stream takes {busy / count:.0%} of inference's time, measured with {streams}: one more would have "
+                f"{inference} busy {busy * (serves + 1) / count:.0%}, and streams.admit_below is {self._limit:g}"
             )
         if cores * after / count > self._limit * self._cores:
             return (

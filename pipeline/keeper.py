@@ -181,7 +181,8 @@ class Keeper:
     def reap_orphans(self) -> None:
         """Take away dead processes that are nobody's: what a stage's processes left behind comes to the launcher, which
         is the reaper of all below it, and process 1 in a container."""
-        ours = {life.process.pid for stage in self.stages.values() for life in stage.lives} | self._wiring.helper_pids
+        ours = {life.process.pid for stage in self.stages.values() for life in stage.lives}
+        ours |= self._wiring.frame_memory.pids
         with contextlib.suppress(ChildProcessError):
             while dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if dead.si_pid in ours:
@@ -235,7 +236,7 @@ class Keeper:
                     stage.outcome, stage.reason = FAILED, "killed: it did not stop in time"
                 self._end(stage, life)
         for stray in psutil.Process().children(recursive=True):
-            if stray.pid not in self._wiring.helper_pids:
+            if stray.pid not in self._wiring.frame_memory.pids:
                 with contextlib.suppress(psutil.Error):
                     stray.kill()
         self.reap_orphans()
@@ -277,7 +278,7 @@ class Keeper:
     def _could_not_start(self, stage: SupervisedStage, python: str | None, error: OSError) -> None:
         """An interpreter that is not there is a mistake in the topology; whatever else the system lacks may pass."""
         if python is not None and error.errno in _NOT_A_PROGRAM:
-            reason = f"cannot start {python}: {error.strerror}; see stages.{stage.name}.python"
+            reason = f"cannot start {python}: {error.strerror}; see stages.{self._wiring.file_name(stage.name)}.python"
             stage.refused = stage.is_new
             self._give_up(stage, reason)
         else:
@@ -286,7 +287,7 @@ class Keeper:
 
     def _bring_up_to_date(self, stage: SupervisedStage, life: Life) -> None:
         """While it loaded, the parameters may have changed, and another stream may have begun, or been paused."""
-        for lane, told in zip(self._wiring.lanes, life.process.boot.lanes, strict=True):
+        for lane, told in zip(self._wiring.lanes_of(stage.name), life.process.boot.lanes, strict=True):
             if (told.epoch, told.params) != (lane.epoch, lane.params):
                 self._switchboard.send(life.process.boot.identity, lane.begin)
             if told.pause != lane.pause:
@@ -425,9 +426,11 @@ class Keeper:
 
     def _tell_neighbours(self, stage: SupervisedStage) -> None:
         """What the dead process held was reclaimed: the others look at the tables, those of other streams aside."""
-        lane = self._wiring.lane_of(stage.name)
+        lanes = self._wiring.lanes_of(stage.name)
         for other in self.stages.values():
-            if other is not stage and lane in (None, self._wiring.lane_of(other.name) or lane):
+            of_other = self._wiring.lanes_of(other.name)
+            of_others = lanes and of_other and not any(lane in lanes for lane in of_other)
+            if other is not stage and not of_others:
                 self.tell(other, PeerRestarted(stage.name, stage.worker))
 
     def _show_output(self, stage: SupervisedStage, life: Life) -> None:

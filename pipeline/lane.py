@@ -44,14 +44,17 @@ class Lane:
     def __init__(
         self,
         number: int,
+        inference: str,
         topology: Topology,
         run_dir: RunDir,
         make_slab: Callable[[str, int], int],
         handles: Mapping[str, CudaSlabHandle],
     ) -> None:
-        """`make_slab` makes memory of a name and a size, which stays its maker's; `handles` are the slabs of pixels on
-        a GPU by the names of the links. Raises OSError when memory or descriptors run out."""
+        """`inference` is the stage that serves it. `make_slab` makes memory of a name and a size, which stays its
+        maker's; `handles` are the slabs of pixels on a GPU by the names of the links. Raises OSError when memory or
+        descriptors run out."""
         self.number = number
+        self.inference = inference
         suffix = lane_suffix(number, topology)
         self.ingress, self.decode, self.egress = (f"{_name_of(kind, topology)}{suffix}" for kind in OF_ONE_STREAM)
         """The names of its own stages."""
@@ -91,6 +94,7 @@ class Lane:
         """What inference is told; `sound`: the processor takes it."""
         begin = self.begin
         return LaneBoot(
+            number=self.number,
             stream=begin.stream,
             epoch=begin.epoch,
             input=self.raw.boot,
@@ -146,9 +150,8 @@ class Lane:
         self.stream = msgspec.structs.replace(self.stream, width=frame.width, height=frame.height)
         self._fit = frame.fit
 
-    def link_status(self, inference: str) -> list[LinkStatus]:
-        """`inference` is the stage's name."""
-        return [self.raw.status(self.decode, inference), self.styled.status(inference, self.egress)]
+    def link_status(self) -> list[LinkStatus]:
+        return [self.raw.status(self.decode, self.inference), self.styled.status(self.inference, self.egress)]
 
     def frame_count(self) -> FrameCount:
         """The equation over the chain decode -> inference -> egress.
@@ -184,11 +187,10 @@ class Lane:
             link.close()
 
 
-def lane_links(topology: Topology) -> dict[str, str]:
-    """The frame links of all lanes, and what each is called in the file."""
-    names = [_output_of(kind, topology) for kind in (Decode, Inference)]
-    suffixes = [lane_suffix(number, topology) for number in range(topology.streams.max)]
-    return {f"{name}{suffix}": name for suffix in suffixes for name in names}
+def lane_links(topology: Topology, number: int) -> dict[str, str]:
+    """The frame links of a lane, and what each is called in the file."""
+    names, suffix = [_output_of(kind, topology) for kind in (Decode, Inference)], lane_suffix(number, topology)
+    return {f"{name}{suffix}": name for name in names}
 
 
 def _name_of(kind: type[AnyStage], topology: Topology) -> str:

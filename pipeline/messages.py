@@ -101,11 +101,12 @@ class TapBoot(msgspec.Struct, frozen=True):
 
 
 class LaneBoot(msgspec.Struct, frozen=True):
-    """One stream's way through inference: the links before and behind it, the stream that runs, or ran last, and its
-    number: empty and -1 before the first on request. `params` are the processor's for this stream alone, `pause`: it is
-    left alone. Egress listens for sound and text at `audio_endpoint`; the process itself for decoded sound, if the
-    processor takes it, at `samples_endpoint`."""
+    """One stream's way through inference, lane `number`: the links before and behind it, the stream that runs, or ran
+    last, and its number, `epoch`: empty and -1 before the first on request. `params` are the processor's for this
+    stream alone, `pause`: it is left alone. Egress listens for sound and text at `audio_endpoint`; the process itself
+    for decoded sound, if the processor takes it, at `samples_endpoint`."""
 
+    number: int
     stream: str
     epoch: int
     input: LinkBoot
@@ -122,6 +123,8 @@ class WorkerBoot(msgspec.Struct, frozen=True):
 
     pipeline: str
     stage: str
+    section: str
+    """Where the topology says what it is to do, such as `stages.decode`, for what is said to its author."""
     incarnation: int
     launcher_pid: int
     control_endpoint: str
@@ -695,7 +698,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     frames: FrameCount
     end_to_end: Histogram | None = None
     stages: tuple[str, ...] = ()
-    """Those of its own, while it has them."""
+    """Those that it goes through, while it has them: its own, and that of inference which serves it."""
     paused: bool = False
 
 
@@ -788,7 +791,8 @@ class Traces(msgspec.Struct, frozen=True, tag="traces_reply"):
 
 class StagePlan(msgspec.Struct, frozen=True):
     """One stage as the topology has it now: the links that it takes from and hands on to, the trickle channels that it
-    reads and writes, and the file; empty: none. `runs` is what a stage of inference has for its processor."""
+    reads and writes, and the file; empty: none. `runs` is what a stage of inference has for its processor, and
+    `serves` are the decode stages whose frames it takes."""
 
     stage: str
     worker: str
@@ -798,6 +802,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     writes: str
     file: str = ""
     runs: str = ""
+    serves: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, tag="plan_reply"):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pipeline.keeper import Announce, Keeper
 from pipeline.lane import Lane
 from pipeline.messages import Answer, Pause
-from pipeline.topology import Inference
 
 
 def set_pause(keeper: Keeper, announce: Announce, lanes: Sequence[Lane], pause: Pause | None) -> Answer:
@@ -17,7 +16,7 @@ def set_pause(keeper: Keeper, announce: Announce, lanes: Sequence[Lane], pause: 
         return Answer(False, "there is no stream; none runs", "unknown")
     for lane in lanes:
         before, lane.pause = lane.pause, pause
-        keeper.tell_all(Inference, lane.set_pause)
+        keeper.tell(keeper.stages[lane.inference], lane.set_pause)
         of = {"stream": lane.stream.stream} if lane.stream is not None else {}
         if pause is not None and pause != before:
             announce("info", "launcher", "stream_paused", **of, show=pause.show)

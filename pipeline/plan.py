@@ -29,7 +29,8 @@ def plan_of(wiring: Wiring, described: list[Parameter] | None) -> Plan:
 
 def _stage_plan(name: str, wiring: Wiring) -> StagePlan:
     spec = wiring.spec(name)
-    suffix = name.removeprefix(wiring.file_name(name))  # Links of further streams are called as their stages are.
+    # Links of further streams are called as their stages are; a replica of inference has those of several.
+    suffix = "" if isinstance(spec, Inference) else name.removeprefix(wiring.file_name(name))
     source, sink = getattr(spec, "source", None), getattr(spec, "sink", None)
     reads = spec.channel if isinstance(spec, Recorder) else source.trickle if source else None
     writes = spec.channel if isinstance(spec, Publisher) else sink.trickle if sink else None
@@ -43,6 +44,7 @@ def _stage_plan(name: str, wiring: Wiring) -> StagePlan:
         writes=writes or "",
         file=file or "",
         runs=f"{spec.processor.kind} {spec.processor.target}" if isinstance(spec, Inference) else "",
+        serves=tuple(lane.decode for lane in wiring.lanes_of(name)) if isinstance(spec, Inference) else (),
     )
 
 

@@ -2,6 +2,7 @@
 came of it, and what processes that come later are told. The processor itself decides what it takes; see
 `processors/protocol.py`."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -47,20 +48,20 @@ class ProcessorChanges:
     def ask(self, sender: bytes, request: UpdateRequest, lanes: Sequence[Lane]) -> None:
         """Hand the wish to the process at work. Whoever asked is answered when that has answered, or has died. `lanes`
         are those whose streams are meant; with none, all streams to come are."""
-        stage = self._keeper.stages.get(request.stage)
-        kind = type(self._wiring.file_spec(request.stage)) if stage is not None else None
-        if stage is None or kind not in (Inference, Decode):
-            names = ", ".join(each.name for of in (Decode, Inference) for each in self._keeper.of_kind(of))
+        replicas = self._keeper.of_kind(Inference)
+        decode = next((each for each in self._keeper.of_kind(Decode) if each.name == request.stage), None)
+        name = self._wiring.file_name(replicas[0].name)
+        if decode is not None:
+            self._resize(sender, decode, request)
+        elif request.stage not in (name, *(stage.name for stage in replicas)):
+            names = ", ".join([*(each.name for each in self._keeper.of_kind(Decode)), name])
             self._answer(sender, False, f"{request.stage!r} has nothing that can be changed; allowed: {names}")
-        elif kind is Decode:
-            self._resize(sender, stage, request)
-        elif stage.active is None or stage.active.stands_in or stage.renewing:
-            doing = "is being renewed" if stage.renewing else f"is {stage.state}: no processor is at work"
-            self._answer(sender, False, f"{stage.name} {doing}; try again")
         elif request.renew:
-            self._renew(sender, stage, request.params)
+            self._renew(sender, replicas, request.params)
+        elif lanes:
+            self._change_streams(sender, request.params, lanes)
         else:
-            self._change(sender, stage, stage.active, request.params, lanes)
+            self._change(sender, replicas, request.params)
 
     def try_for(self, lane: Lane, stream: str, life: Life, params: Params, tell: Tell) -> None:
         """Ask the process at work whether it takes these parameters for this stream, which is to begin on the lane."""
@@ -105,23 +106,39 @@ class ProcessorChanges:
         for asked in waiting:
             asked.tell("the pipeline is at its end", {})
 
-    def _change(self, sender: bytes, stage: SupervisedStage, life: Life, params: Params, lanes: Sequence[Lane]) -> None:
-        if not lanes:
-            update = Update(self._next_number(), params)
-            tell = self._answering(sender, stage, params)
-            self._ask(update, _Asked("", tell, life, params, lambda all: self._remember(stage, life, all)))
+    def _change(self, sender: bytes, replicas: Sequence[SupervisedStage], params: Params) -> None:
+        """For all streams: one replica is asked, and the others follow what it takes."""
+        busy = [problem for stage in replicas if (problem := _not_at_work(stage))]
+        asked = next((stage for stage in replicas if not _not_at_work(stage)), None)
+        if asked is None or asked.active is None:
+            self._answer(sender, False, busy[0])
             return
-        tell_all = _Together(len(lanes), self._answering(sender, stage, params))
-        for lane in lanes:
-            update = Update(self._next_number(), params, lane.number, lane.epoch)
-            remember = _of_stream(lane, params, lambda lane: self._keeper.tell(stage, lane.begin))
-            self._ask(update, _Asked(lane.begin.stream, tell_all, life, params, remember))
+        life = asked.active
+        tell = self._answering(sender, asked, params)
+        remember = functools.partial(self._remember, replicas, life)
+        self._ask(Update(self._next_number(), params), _Asked("", tell, life, params, remember))
 
-    def _remember(self, stage: SupervisedStage, life: Life, params: Params) -> None:
-        """What is in force for all; the others that there are follow."""
-        self._wiring.change_params(stage.name, params)
-        for other in stage.mains:
-            if other is not life and other.ready:
+    def _change_streams(self, sender: bytes, params: Params, lanes: Sequence[Lane]) -> None:
+        """For the streams on these lanes alone; each is asked for of the replica that serves it."""
+        stages = [self._keeper.stages[lane.inference] for lane in lanes]
+        if problem := next(filter(None, map(_not_at_work, stages)), ""):
+            self._answer(sender, False, problem)
+            return
+        tell_all = _Together(len(lanes), self._answering(sender, stages[0], params))
+        for lane, stage in zip(lanes, stages, strict=True):
+            assert stage.active is not None
+            update = Update(self._next_number(), params, lane.number, lane.epoch)
+            remember = _of_stream(lane, params, functools.partial(self._tell_begin, stage))
+            self._ask(update, _Asked(lane.begin.stream, tell_all, stage.active, params, remember))
+
+    def _tell_begin(self, stage: SupervisedStage, lane: Lane) -> None:
+        self._keeper.tell(stage, lane.begin)
+
+    def _remember(self, replicas: Sequence[SupervisedStage], asked: Life, params: Params) -> None:
+        """What is in force for all; the other processes that there are follow."""
+        self._wiring.change_params(replicas[0].name, params)
+        for other in (life for stage in replicas for life in stage.mains):
+            if other is not asked and other.ready:
                 self._switchboard.send(other.process.boot.identity, Update(UNASKED, params))
 
     def _resize(self, sender: bytes, stage: SupervisedStage, request: UpdateRequest) -> None:
@@ -143,21 +160,30 @@ class ProcessorChanges:
 
         self._ask(Update(self._next_number(), params), _Asked("", tell, stage.active, params, remember))
 
-    def _renew(self, sender: bytes, stage: SupervisedStage, params: Params) -> None:
-        """Blue-green: what has to load models must not hold the stream up."""
-        before = self._wiring.topology
-        shown = _shown(params)
-        self._wiring.change_params(stage.name, params)
+    def _renew(self, sender: bytes, replicas: Sequence[SupervisedStage], params: Params) -> None:
+        """Blue-green: what has to load models must not hold the streams up. One replica after the other, so that no
+        more than one model is loaded beside those at work; if the first cannot be renewed, nothing has changed."""
+        if problem := next(filter(None, map(_not_at_work, replicas)), ""):
+            self._answer(sender, False, problem)
+            return
+        before, shown = self._wiring.topology, _shown(params)
+        self._wiring.change_params(replicas[0].name, params)
+        left = list(replicas)
 
         def tell(problem: str) -> None:
-            if problem:
+            stage = left.pop(0)
+            if problem and stage is replicas[0]:
                 self._wiring.keep_stage(stage.name, before)
-                self._answer(sender, False, f"{stage.name}: {problem}")
-            else:
+            elif not problem:
                 self._announce("info", stage.name, "updated", params=shown)
-                self._answer(sender, True, f"{stage.name}: changed to {shown}")
+            if problem or not left:
+                self._answer(sender, not problem, f"{stage.name}: {problem or f'changed to {shown}'}")
+            elif problem := _not_at_work(left[0]):
+                self._answer(sender, False, f"{problem}; those before it were changed")
+            else:
+                self._keeper.renew(left[0], tell)
 
-        self._keeper.renew(stage, tell)
+        self._keeper.renew(replicas[0], tell)
 
     def _ask(self, update: Update, asked: _Asked) -> None:
         self._asked[update.number] = asked
@@ -183,6 +209,14 @@ class ProcessorChanges:
 
     def _answer(self, sender: bytes, ok: bool, text: str) -> None:
         self._switchboard.send(sender, Answer(ok, text))
+
+
+def _not_at_work(stage: SupervisedStage) -> str:
+    """Why its processor cannot be asked just now; empty when it can."""
+    if stage.active is not None and not stage.active.stands_in and not stage.renewing:
+        return ""
+    doing = "is being renewed" if stage.renewing else f"is {stage.state}: no processor is at work"
+    return f"{stage.name} {doing}; try again"
 
 
 class _Together:

@@ -68,7 +68,7 @@ class RunningStream:
             fps=(frames.delivered - 1) / (last - first) * 1e9 if last > first else 0.0,
             frames=frames,
             end_to_end=self._egress.durations(Span.END_TO_END).since(self._latency_before),
-            stages=() if ended else lane.stages,
+            stages=() if ended else (*lane.stages, lane.inference),
             paused=lane.pause is not None,
         )
 

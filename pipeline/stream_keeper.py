@@ -12,7 +12,7 @@ from pipeline.messages import Answer, Drain, StreamSpec, StreamStartRequest, Str
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.stream_lane import StreamLane
 from pipeline.stream_requests import problem_of
-from pipeline.supervised_stage import FAILED, READY
+from pipeline.supervised_stage import FAILED, READY, SupervisedStage
 from pipeline.switchboard import Switchboard
 from pipeline.topology import Inference, Recorder
 from pipeline.wiring import Wiring
@@ -51,13 +51,12 @@ class StreamKeeper:
         self._keeper = keeper
         self._switchboard = switchboard
         self._announce = announce
-        (self._inference,) = keeper.of_kind(Inference)
+        self._inference = keeper.of_kind(Inference)  # its replicas
         self._lanes: list[StreamLane] = []
         if self.on_request:
             self._lanes = [
                 StreamLane(
                     lane,
-                    self._inference,
                     wiring,
                     keeper,
                     switchboard,
@@ -140,7 +139,7 @@ class StreamKeeper:
                 same = stream.spec == spec
                 text = "runs already" if same else "runs already, with another request; stop it first"
                 return Answer(same, f"{spec.stream} {text}", "" if same else "exists")
-        lane = next((lane for lane in self._lanes if lane.stream is None), None)
+        lane = self._best_free_lane()
         if lane is None:
             run, one = ("runs", "it") if len(self._lanes) == 1 else ("run", "one")
             return Answer(
@@ -150,16 +149,32 @@ class StreamKeeper:
             for field in ("publish_url", "data_url"):
                 if getattr(spec, field) and getattr(spec, field) in (stream.spec.publish_url, stream.spec.data_url):
                     return Answer(False, f"{field}: {stream.spec.stream} writes it; allowed: another", "exists")
-        if self._inference.outcome == FAILED:
-            self._keeper.restart(self._inference)  # With a fresh budget, as everything else has.
-        if self._inference.state != READY and self._wiring.topology.streams.while_loading == "refuse":
-            return Answer(
-                False, f"{self._inference.name} is {self._inference.state}; ask again when it is READY", "loading"
-            )
-        if problem := self._admission.problem(self._online, len(streams) - len(self._online)):
+        inference = lane.inference
+        if inference.outcome == FAILED:
+            self._keeper.restart(inference)  # With a fresh budget, as everything else has.
+        if inference.state != READY and self._wiring.topology.streams.while_loading == "refuse":
+            return Answer(False, f"{inference.name} is {inference.state}; ask again when it is READY", "loading")
+        if problem := self._admission.problem(
+            self._online, len(streams) - len(self._online), inference.name, self._streams_of(inference)
+        ):
             return Answer(False, problem, "full")
         lane.start(spec)
         return Answer(True, f"{spec.stream} is being started")
+
+    def _best_free_lane(self) -> StreamLane | None:
+        """Rather of a replica of inference that has not failed, then of one that is there, then of the one that serves
+        the fewest streams."""
+        free = [lane for lane in self._lanes if lane.stream is None]
+
+        def burden(lane: StreamLane) -> tuple[bool, bool, int]:
+            inference = lane.inference
+            return inference.outcome == FAILED, inference.state != READY, self._streams_of(inference)
+
+        return min(free, key=burden, default=None)
+
+    def _streams_of(self, inference: SupervisedStage) -> int:
+        """How many this replica serves."""
+        return sum(lane.stream is not None for lane in self._lanes if lane.inference is inference)
 
     @property
     def _online(self) -> tuple[str, ...]:
@@ -177,7 +192,7 @@ class StreamKeeper:
         streams, online = [lane.stream for lane in self._lanes if lane.stream is not None], self._online
         cpu_s = sum(stage.usage.cpu_s for stage in self._keeper.stages.values())
         settled = online if len(online) == len(streams) else ()
-        self._admission.note(now, settled, self._inference.stats.busy_s(), cpu_s)
+        self._admission.note(now, settled, sum(stage.stats.busy_s() for stage in self._inference), cpu_s)
 
     def go_on(self) -> None:
         """See to what follows from the state that the streams' stages are in."""
@@ -201,14 +216,14 @@ class StreamKeeper:
 
     def _close(self) -> None:
         """No stream runs, and none will: the others finish."""
-        self._keeper.tell(self._inference, Drain())
+        self._keeper.tell_all(Inference, Drain())
         self._keeper.tell_all(Recorder, Drain())  # What it watches may never come again.
         for lane in self._lanes:
             lane.close()
 
-    def _is_needed(self) -> bool:
-        """Whether inference serves a stream that is not being stopped."""
-        return any(lane.runs for lane in self._lanes)
+    def _is_needed(self, inference: SupervisedStage) -> bool:
+        """Whether this replica serves a stream that is not being stopped."""
+        return any(lane.runs for lane in self._lanes if lane.inference is inference)
 
     def _bury(self, status: StreamStatus) -> None:
         self._ended.appendleft(status)

@@ -33,27 +33,27 @@ class StreamLane:
     def __init__(
         self,
         lane: Lane,
-        inference: SupervisedStage,
         wiring: Wiring,
         keeper: Keeper,
         switchboard: Switchboard,
         changes: ProcessorChanges,
         tell: Tell,
         bury: Callable[[StreamStatus], None],
-        inference_is_needed: Callable[[], bool],
+        is_needed: Callable[[SupervisedStage], bool],
     ) -> None:
-        """`bury` is given the last that is said of each stream. While `inference_is_needed` by another one, it is not
-        ended for this one's sake."""
+        """`bury` is given the last that is said of each stream. While its inference `is_needed` by another one, it is
+        not ended for this one's sake."""
         self.lane = lane
         self.stream: RunningStream | None = None
-        self._inference = inference
+        self.inference = keeper.stages[lane.inference]
+        """The stage that serves it."""
         self._wiring = wiring
         self._keeper = keeper
         self._switchboard = switchboard
         self._changes = changes
         self._tell = tell
         self._bury = bury
-        self._inference_is_needed = inference_is_needed
+        self._is_needed = is_needed
         self._ingress, self._decode, self._egress = self._stages = tuple(keeper.stages[name] for name in lane.stages)
 
     @property
@@ -137,8 +137,8 @@ class StreamLane:
         """Open it once inference is through with the one before and has said that it takes its parameters. A stream
         without any does not wait for a processor that is still loading."""
         life = self._at_work()
-        if self._inference.over:
-            self.cut("FAILED", f"{self._inference.name}: {self._inference.reason}")
+        if self.inference.over:
+            self.cut("FAILED", f"{self.inference.name}: {self.inference.reason}")
         elif not self._inference_waits():
             return
         elif stream.params_agreed:
@@ -163,7 +163,7 @@ class StreamLane:
     def _open(self, stream: RunningStream) -> None:
         self.lane.params = stream.params
         self._wiring.open_stream(self.lane, stream.spec)
-        self._keeper.tell(self._inference, self.lane.begin)
+        self._keeper.tell(self.inference, self.lane.begin)
         for stage in self._stages:
             stage.begin_stream()
         stream.opened = True
@@ -173,8 +173,8 @@ class StreamLane:
             stream.state = "ONLINE"
             status = stream.status(self.lane.frame_count(), self.lane)
             self._tell("info", stream.spec, "stream_online", first_out_ms=status.first_out_ms or 0.0)
-        if self._inference.over and not stream.is_cut:
-            self.cut("FAILED", f"{self._inference.name}: {self._inference.reason}")
+        if self.inference.over and not stream.is_cut:
+            self.cut("FAILED", f"{self.inference.name}: {self.inference.reason}")
         for stage in self._stages:
             if stage.outcome == FAILED and stage.over and not stream.is_cut:
                 self.cut("FAILED", f"{stage.name}: {stage.reason}")
@@ -197,12 +197,12 @@ class StreamLane:
             self._give_back(stream)
         elif (
             time.monotonic() - since > 2 * limit
-            and not self._inference_is_needed()
-            and (life := self._inference.active)
+            and not self._is_needed(self.inference)
+            and (life := self.inference.active)
             and not life.asked_for
         ):
             self._tell(
-                "warning", stream.spec, "stream_drain_timeout", seconds=2 * limit, waiting_for=self._inference.name
+                "warning", stream.spec, "stream_drain_timeout", seconds=2 * limit, waiting_for=self.inference.name
             )
             self._keeper.replace(life)
 
@@ -219,8 +219,8 @@ class StreamLane:
             self._tell_once(stream, self._decode, Abandon())
         if self._egress.over:
             self.lane.styled.discard()
-        if self._decode.over and self._inference.active is None and (stream.is_cut or self._inference.over):
-            self._wiring.end_output(self._inference.name, self.lane)
+        if self._decode.over and self.inference.active is None and (stream.is_cut or self.inference.over):
+            self._wiring.end_output(self.inference.name, self.lane)
 
     def _tell_once(self, stream: RunningStream, stage: SupervisedStage, order: Drain | Abandon) -> None:
         """Each order wakes a worker, and decode ends when it has been quiet for a while."""
@@ -241,7 +241,7 @@ class StreamLane:
         self.lane.params = None
         if self.lane.pause is not None:  # The next one is not paused.
             self.lane.pause = None
-            self._keeper.tell(self._inference, SetPause(self.lane.number, None))
+            self._keeper.tell(self.inference, SetPause(self.lane.number, None))
         self._bury(status)
         self._tell(
             "error" if stream.outcome == "FAILED" else "info",
@@ -261,12 +261,12 @@ class StreamLane:
 
     def _at_work(self) -> Life | None:
         """The process that runs the processor, if one does."""
-        life = self._inference.active
-        return None if life is None or life.stands_in or self._inference.renewing else life
+        life = self.inference.active
+        return None if life is None or life.stands_in or self.inference.renewing else life
 
     def _inference_waits(self) -> bool:
         """Whether no process of inference touches the links, and none will before it is told of the next stream."""
-        life = self._inference.active
+        life = self.inference.active
         return life is None or life.through.get(self.lane.number, NOTHING_YET) >= self.lane.epoch
 
 

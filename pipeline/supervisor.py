@@ -4,7 +4,6 @@ It does no work of the stages' own, so it never dies of it. Their processes are 
 `wiring`.
 """
 
-import select
 import signal
 import time
 from collections.abc import Callable
@@ -94,7 +93,6 @@ class Supervisor:
         self.interrupted = False
         """Whether a person stopped it before its end."""
         self._failures: list[str] = []
-        self._memory_lost = False
         self._usage = Usage()
         self._service_manager = ServiceManager()
         self._poller = zmq.Poller()
@@ -215,28 +213,25 @@ class Supervisor:
                 self._forced = True
 
     def _watch_frame_memory(self) -> None:
-        if self._wiring.frames_on_host_because:
-            reason = self._wiring.frames_on_host_because
-            self._announce("warning", "launcher", "frame_memory", chosen="host", reason=reason)
-        if self._wiring.allocator is not None:
+        memory = self._wiring.frame_memory
+        if memory.on_host_because:
+            self._announce("warning", "launcher", "frame_memory", chosen="host", reason=memory.on_host_because)
+        elif memory.pidfds:
             self._announce("info", "launcher", "frame_memory", chosen=self._wiring.topology.frame_memory)
-            self._poller.register(self._wiring.allocator.pidfd, zmq.POLLIN)
+        for pidfd in memory.pidfds:
+            self._poller.register(pidfd, zmq.POLLIN)
 
     def _see_to_frame_memory(self) -> None:
-        """The process that owns the GPU memory runs nobody's code; should it die all the same, what was shared as
+        """The processes that own the GPU memory run nobody's code; should one die all the same, what was shared as
         descriptors lives on, and what was shared as IPC handles is lost."""
-        allocator = self._wiring.allocator
-        if allocator is None or self._memory_lost or not select.select([allocator.pidfd], [], [], 0)[0]:
-            return
-        self._memory_lost = True
-        self._poller.unregister(allocator.pidfd)
-        allocator.wait()
-        if self._wiring.topology.frame_memory == "cuda-vmm":
-            self._announce("warning", "launcher", "allocator_died")
-            return
-        self._announce("error", "launcher", "allocator_died", consequence="the frames on the GPU are lost")
-        self._failures.append("launcher: the process that owned the frame memory died")
-        self._forced = True
+        for pidfd in self._wiring.frame_memory.bury():
+            self._poller.unregister(pidfd)
+            if self._wiring.topology.frame_memory == "cuda-vmm":
+                self._announce("warning", "launcher", "allocator_died")
+                continue
+            self._announce("error", "launcher", "allocator_died", consequence="the frames on the GPU are lost")
+            self._failures.append("launcher: the process that owned the frame memory died")
+            self._forced = True
 
     def _settle(self) -> None:
         """See to what follows from the state that the stages are in."""
@@ -297,8 +292,8 @@ class Supervisor:
             case TraceRequest():
                 self._switchboard.send(sender, self._wiring.traces())
             case PlanRequest():
-                (inference,) = self._keeper.of_kind(Inference)
-                described = inference.active.parameters if inference.active is not None else None
+                at_work = (stage.active for stage in self._keeper.of_kind(Inference) if stage.active is not None)
+                described = next((life.parameters for life in at_work), None)
                 self._switchboard.send(sender, plan_of(self._wiring, described))
             case RecordRequest():
                 self._switchboard.send(sender, self._recording.ask(message))

@@ -12,6 +12,7 @@ import msgspec
 from pipeline.media.excerpt import Excerpt
 from pipeline.topology_logs import Logs
 from pipeline.topology_sections import (
+    MAX_STREAMS,
     Api,
     AudioEncoder,
     ClientTls,
@@ -62,7 +63,9 @@ class Decode(Stage, tag="decode", kw_only=True, frozen=True):
 class Inference(Stage, tag="inference", kw_only=True, frozen=True):
     """Runs the processor on every frame. `spares` more processes have it loaded and take over at once when the one at
     work dies. `while_away` is what viewers see when none is there, while a model loads too: the last frame, the input
-    passed through, or the input dimmed with the text `notice` over it."""
+    passed through, or the input dimmed with the text `notice` over it. Several streams are shared among `replicas`,
+    each with a process and spares of its own; by default there is one, or one for each of the `devices`, which are
+    given to them in turn in the place of the file's `device`."""
 
     input: Name
     output: Name
@@ -70,6 +73,13 @@ class Inference(Stage, tag="inference", kw_only=True, frozen=True):
     spares: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0
     while_away: Literal["last_frame", "pass_through", "notice"] = "last_frame"
     notice: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] = "one moment"
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=MAX_STREAMS)] | None = None
+    devices: Annotated[tuple[Device, ...], msgspec.Meta(max_length=MAX_STREAMS)] = ()
+
+    @property
+    def pool_size(self) -> int:
+        """How many replicas there are."""
+        return self.replicas or len(self.devices) or 1
 
     @property
     def has_stand_in(self) -> bool:

@@ -47,8 +47,10 @@ _FIXED: dict[str, Callable[[Topology], object]] = {
         name: (type(spec), getattr(spec, "input", None), getattr(spec, "output", None))
         for name, spec in topology.stages.items()
     },
-    "spares and while_away": lambda topology: [
-        (spec.spares, spec.while_away) for spec in topology.stages.values() if isinstance(spec, Inference)
+    "spares, while_away, replicas and devices": lambda topology: [
+        (spec.spares, spec.while_away, spec.pool_size, spec.devices)
+        for spec in topology.stages.values()
+        if isinstance(spec, Inference)
     ],
 }
 """What the memory, the sockets and the launcher itself were made for."""

@@ -27,12 +27,10 @@ from pipeline.topology import (
     is_on_relay,
 )
 from pipeline.topology_sections import Api, ApiTls, ClientTls, Relay, RelayTls, Tracing
+from pipeline.topology_streams import check_streams
 from pipeline.topology_values import TopologyError
 
 MIN_LATEST_SLOTS = 3
-
-OF_ONE_STREAM_KINDS = ("trickle_app", "comfystream")
-"""Processors that keep what is of a stream in themselves, and are not told whose frame comes."""
 
 RESERVED_NAMES = ("launcher", *SERVICES)
 
@@ -51,7 +49,7 @@ def check_graph(topology: Topology) -> None:
     _check_memory(topology)
     _check_spine(topology)
     _check_ends(topology)
-    _check_streams(topology)
+    check_streams(topology)
     _check_links(topology)
     _check_channels(topology)
     _check_file_ends(topology)
@@ -84,8 +82,13 @@ def _check_logs(topology: Topology) -> None:
 
 
 def _check_memory(topology: Topology) -> None:
-    if topology.frame_memory != "host" and topology.device == "cpu":
+    if topology.frame_memory == "host":
+        return
+    if topology.device == "cpu":
         raise TopologyError("frame_memory", "device is cpu; allowed with it: host")
+    for path, inference in _of_kind(topology, Inference):
+        if "cpu" in inference.devices:
+            raise TopologyError("frame_memory", f"{path}.devices has cpu; allowed with it: host")
 
 
 def _check_spine(topology: Topology) -> None:
@@ -115,29 +118,6 @@ def _check_ends(topology: Topology) -> None:
             raise TopologyError(
                 f"stages.{name}.{key}", f"missing; needed: such as {key}: {example}, or streams.on_request: true"
             )
-
-
-def _check_streams(topology: Topology) -> None:
-    """What several streams at once need."""
-    if topology.streams.max == 1:
-        for path, inference in _of_kind(topology, Inference):
-            if inference.processor.batch is not None:
-                raise TopologyError(
-                    f"{path}.processor.batch", "needs several streams; allowed: with streams.max above 1"
-                )
-        return
-    if not topology.streams.on_request:
-        raise TopologyError("streams.max", "more than one stream needs streams.on_request: true; allowed without: 1")
-    for path, inference in _of_kind(topology, Inference):
-        if inference.processor.kind in OF_ONE_STREAM_KINDS:
-            raise TopologyError(
-                f"{path}.processor.{inference.processor.kind}",
-                "such a processor is of one stream; allowed: streams.max: 1, or a callable, comfyui or file",
-            )
-        if topology.recording is not None:
-            raise TopologyError("recording", "is of one stream; allowed: with streams.max: 1")
-        if inference.processor.audio:
-            raise TopologyError(f"{path}.processor.audio", "sound is of one stream; allowed: streams.max: 1, or false")
 
 
 def _kinds() -> str:

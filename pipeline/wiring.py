@@ -11,14 +11,11 @@ from typing import Any
 
 import msgspec
 
+from pipeline.frame_memory import FrameMemory
 from pipeline.lane import NO_STREAM, STREAM, Lane, lane_links, lane_suffix
 from pipeline.link import FrameLink
 from pipeline.listeners import Listeners
 from pipeline.media.timeline_notes import TimelineNote, read_notes
-from pipeline.memory.allocator import Allocator
-from pipeline.memory.cuda_driver import CudaUnavailable
-from pipeline.memory.cuda_handle import CudaSlabHandle, Route, slab_bytes
-from pipeline.memory.cuda_probe import probe
 from pipeline.memory.slab import create_slab
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
@@ -31,6 +28,7 @@ from pipeline.messages import (
     WorkerBoot,
 )
 from pipeline.recording.beginning import begin_where_recorded
+from pipeline.replicas import replicas_of
 from pipeline.run_dir import CONTROL, RunDir
 from pipeline.topology import (
     OF_ONE_STREAM,
@@ -65,13 +63,13 @@ class Wiring:
         self._run_dir = run_dir
         self._fds: list[int] = []
         self.listeners = Listeners(topology)
-        self.allocator: Allocator | None = None
-        self.frames_on_host_because = ""
-        """Why frames are in host memory although the topology wants them on a GPU."""
-        if topology.frame_memory != "host":
-            self._allocate_on_gpu()
-        handles: dict[str, CudaSlabHandle] = self.allocator.handles if self.allocator is not None else {}
-        self.lanes = [Lane(number, topology, run_dir, self._slab, handles) for number in range(topology.streams.max)]
+        self.frame_memory = FrameMemory(topology)
+        self._replicas = {replica.stage: replica for replica in replicas_of(topology)}
+        served_by = {lane: replica.stage for replica in self._replicas.values() for lane in replica.lanes}
+        self.lanes = [
+            Lane(number, served_by[number], topology, run_dir, self._slab, self.frame_memory.handles)
+            for number in range(topology.streams.max)
+        ]
         """Each of the streams that can run at once has one."""
         self._lanes = {stage: lane for lane in self.lanes for stage in lane.stages}
         self._stats_fds = {
@@ -96,8 +94,8 @@ class Wiring:
         return [stage for stage in self.stage_names() if self.file_name(stage) in changed]
 
     def change_params(self, stage: str, params: dict[str, Any]) -> None:
-        """From now on tell the processes of this inference stage these parameters."""
-        spec = self.topology.stages[stage]
+        """From now on tell the processes of inference these parameters, whichever replica `stage` is."""
+        spec = self.file_spec(stage)
         assert isinstance(spec, Inference)
         processor = msgspec.structs.replace(spec.processor, params=params)
         self._put(stage, msgspec.structs.replace(spec, processor=processor))
@@ -112,7 +110,7 @@ class Wiring:
             frame = msgspec.convert(msgspec.to_builtins(self.frame(stage)) | params, Frame)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
-        for name in lane_links(self.topology).values():
+        for name in lane_links(self.topology, 0).values():
             largest = link_format(self.topology, name)
             if not largest.holds(frame.width, frame.height):
                 raise ValueError(
@@ -137,7 +135,7 @@ class Wiring:
 
     def params(self, stage: str) -> dict[str, Any]:
         """What processes of this inference stage are told."""
-        spec = self.topology.stages[stage]
+        spec = self.file_spec(stage)
         assert isinstance(spec, Inference)
         return spec.processor.params
 
@@ -152,21 +150,32 @@ class Wiring:
             for stats in self.stats[name]:
                 stats.begin_stream()
 
-    def lane_of(self, stage: str) -> Lane | None:
-        """The lane that the stage belongs to; None for one that is not of one stream."""
-        return self._lanes.get(stage)
+    def lanes_of(self, stage: str) -> list[Lane]:
+        """The lane that the stage belongs to, or those that it serves as a replica of inference; else none."""
+        if stage in self._replicas:
+            return [self.lanes[number] for number in self._replicas[stage].lanes]
+        return [self._lanes[stage]] if stage in self._lanes else []
 
     def file_name(self, stage: str) -> str:
         """What the stage is called in the topology's file."""
+        if stage in self._replicas:
+            return self._name_of_inference
         lane = self._lanes.get(stage)
         return stage.removesuffix(lane_suffix(lane.number, self.topology)) if lane is not None else stage
 
+    @property
+    def _name_of_inference(self) -> str:
+        name = self.topology.stage_of(Inference)
+        assert name is not None
+        return name
+
     def keep_stage(self, stage: str, topology: Topology) -> None:
         """Go on with what `topology` says of this stage."""
-        self._put(stage, topology.stages[stage])
+        self._put(stage, topology.stages[self.file_name(stage)])
 
     def _put(self, stage: str, spec: AnyStage) -> None:
-        self.topology = msgspec.structs.replace(self.topology, stages=self.topology.stages | {stage: spec})
+        stages = self.topology.stages | {self.file_name(stage): spec}
+        self.topology = msgspec.structs.replace(self.topology, stages=stages)
 
     def stage_names(self) -> list[str]:
         """Services first, then the stages in the file's order."""
@@ -176,20 +185,17 @@ class Wiring:
         return [*self.listeners.services, *wanted, *self._all_stages()]
 
     def _all_stages(self) -> Iterator[str]:
-        """Those of each lane together, where the file has the first of them."""
+        """Those of each lane together, where the file has the first of them; all of inference where the file has it."""
         done = False
         for name, spec in self.topology.stages.items():
-            if not isinstance(spec, OF_ONE_STREAM) or len(self.lanes) == 1:
+            if isinstance(spec, Inference):
+                yield from self._replicas
+            elif not isinstance(spec, OF_ONE_STREAM) or len(self.lanes) == 1:
                 yield name
             elif not done:
                 done = True
                 for lane in self.lanes:
                     yield from lane.stages
-
-    @property
-    def helper_pids(self) -> set[int]:
-        """Children of the launcher that are no stages."""
-        return {self.allocator.pid} if self.allocator and self.allocator.alive else set()
 
     @property
     def control_endpoint(self) -> str:
@@ -208,8 +214,8 @@ class Wiring:
     def recorded_topology(self) -> Topology:
         """The topology, with what is the running stream's own in it."""
         topology, own = self.topology, self.lanes[0].params
-        name = topology.stage_of(Inference)
-        if own and name is not None:
+        if own:
+            name = self._name_of_inference
             spec = topology.stages[name]
             assert isinstance(spec, Inference)
             processor = msgspec.structs.replace(spec.processor, params=spec.processor.params | own)
@@ -236,17 +242,18 @@ class Wiring:
         on_request = self.topology.streams.on_request
         joined = isinstance(spec, Ingress | Decode)
         audio = isinstance(spec, Egress) or (isinstance(spec, Decode) and spec.audio)
-        lanes = self.lanes if isinstance(spec, Inference) else ()
+        replica = self._replicas.get(stage)
         return WorkerBoot(
             pipeline=self.topology.name,
             stage=stage,
+            section=stage if spec is None else f"stages.{self.file_name(stage)}",
             incarnation=incarnation,
             launcher_pid=os.getpid(),
             control_endpoint=self.control_endpoint,
             stream=lane.begin.stream if lane is not None else "",
             epoch=lane.epoch if lane is not None else NO_STREAM,
             log_level=self.topology.logs.level_of(self.file_name(stage)),
-            device=self.topology.device,
+            device=replica.device if replica is not None else self.topology.device,
             frame=self.frame(stage),
             stats_fd=self._stats_fds[stage][seat],
             spec=spec,
@@ -275,7 +282,9 @@ class Wiring:
             changes_from=self._fed_again if isinstance(spec, Decode | Inference) else None,
             on_request=on_request,
             allow_private=self._allow_private(spec),
-            lanes=tuple(each.boot(sound=self._audio_is_processed) for each in lanes),
+            lanes=tuple(each.boot(sound=self._audio_is_processed) for each in self.lanes_of(stage))
+            if replica is not None
+            else (),
             source_timeout=self.topology.streams.source_timeout if on_request else None,
         )
 
@@ -335,9 +344,9 @@ class Wiring:
 
     def _ends(self, stage: str) -> list[tuple[FrameLink | None, FrameLink | None]]:
         """The frame links before and behind the stage; inference has a pair on every lane."""
-        spec, lane = self.file_spec(stage), self._lanes.get(stage)
-        if isinstance(spec, Inference):
-            return [(each.raw, each.styled) for each in self.lanes]
+        lane = self._lanes.get(stage)
+        if stage in self._replicas:
+            return [(each.raw, each.styled) for each in self.lanes_of(stage)]
         if lane is None:
             return []
         return [(lane.styled if stage == lane.egress else None, lane.raw if stage == lane.decode else None)]
@@ -353,9 +362,7 @@ class Wiring:
 
     def link_status(self) -> list[LinkStatus]:
         """Every frame link's slots and counts."""
-        name = self.topology.stage_of(Inference)
-        assert name is not None
-        return [status for lane in self.lanes for status in lane.link_status(name)]
+        return [status for lane in self.lanes for status in lane.link_status()]
 
     def traces(self) -> Traces:
         """The way of frames that were traced."""
@@ -380,21 +387,7 @@ class Wiring:
         self.listeners.close()
         for fd in self._fds:
             os.close(fd)
-        if self.allocator is not None:
-            self.allocator.close()
-
-    def _allocate_on_gpu(self) -> None:
-        """Have the slots of all frame links made in GPU memory, if it can be shared here."""
-        topology = self.topology
-        device = int(topology.device.removeprefix("cuda:")) if topology.device != "auto" else 0
-        route: Route = "ipc" if topology.frame_memory == "cuda-ipc" else "vmm"
-        links = lane_links(topology).items()
-        try:
-            probe(device, route)
-            slabs = {own: slab_bytes(topology.links[of].slots, link_format(topology, of).nbytes) for own, of in links}
-            self.allocator = Allocator(device, route, slabs)
-        except CudaUnavailable as problem:
-            self.frames_on_host_because = str(problem)
+        self.frame_memory.close()
 
     @property
     def _is_live(self) -> bool:

@@ -84,8 +84,9 @@ class Worker:
         self._orders: queue.SimpleQueue[Activate | Update | StreamBegin] = queue.SimpleQueue()
         # While it has none, the links' bells are another process's to hear.
         self._has_links = not isinstance(boot.spec, Inference)
-        self.lanes = [WorkerLane(number, lane) for number, lane in enumerate(boot.lanes)]
+        self.lanes = [WorkerLane(lane) for lane in boot.lanes]
         """The streams that this process of inference serves."""
+        self._lane_of = {lane.number: lane for lane in self.lanes}
         self.farewell = ""
         """Why this process comes to its end by itself, for the launcher to say."""
         self.abandoned = False
@@ -93,6 +94,10 @@ class Worker:
         self._outbox: queue.SimpleQueue[ToLauncher | None] = queue.SimpleQueue()
         self._outbox_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._line = threading.Thread(target=self._talk_forever, name="control", daemon=True)
+
+    def lane(self, number: int) -> WorkerLane:
+        """By its number in the whole pipeline."""
+        return self._lane_of[number]
 
     @property
     def draining(self) -> bool:
@@ -125,8 +130,8 @@ class Worker:
             if isinstance(order, Update) and apply is not None:
                 apply(order)
             elif isinstance(order, StreamBegin) and follow is not None:
-                self.lanes[order.lane].take_up()
-                follow(self.lanes[order.lane])
+                self.lane(order.lane).take_up()
+                follow(self.lane(order.lane))
         self._has_links = True
         for lane in self.lanes:
             lane.take_up()
@@ -244,7 +249,7 @@ class Worker:
             if self._has_links:
                 self.wake()
         elif isinstance(order, StreamBegin | SetPause):
-            self.lanes[order.lane].hear(order)
+            self.lane(order.lane).hear(order)
             if self._has_links:
                 self.wake()
             elif isinstance(order, StreamBegin):
@@ -283,7 +288,7 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
     worker.start()
     try:
         if boot.spec is not None:
-            _take_place(boot.stage, boot.spec.schedule)
+            _take_place(boot.section, boot.spec.schedule)
         main(worker)
     except WorkerAbandoned:
         pass
@@ -311,9 +316,9 @@ def _read_boot() -> WorkerBoot:
         return msgspec.msgpack.decode(file.read(), type=WorkerBoot)
 
 
-def _take_place(stage: str, schedule: Schedule) -> None:
+def _take_place(section: str, schedule: Schedule) -> None:
     """Take the CPUs, the nice value and the OOM score that the topology gives. Raises WorkerRefused."""
-    key = f"stages.{stage}.schedule"
+    key = f"{section}.schedule"
     if schedule.cpus is not None:
         allowed = sorted(os.sched_getaffinity(0))
         if not set(schedule.cpus) <= set(allowed):

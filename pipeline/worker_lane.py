@@ -6,8 +6,8 @@ from pipeline.messages import LaneBoot, SetPause, StreamBegin
 class WorkerLane:
     """The control thread hears, the main thread takes up."""
 
-    def __init__(self, number: int, boot: LaneBoot) -> None:
-        self.number = number
+    def __init__(self, boot: LaneBoot) -> None:
+        self.number = boot.number
         self.boot = boot
         self.stream, self.epoch = boot.stream, boot.epoch
         """The stream being worked on, and its number."""

@@ -23,6 +23,7 @@ def boot(stage: str, spec: AnyStage, **relay: str) -> WorkerBoot:
     return WorkerBoot(
         pipeline="test",
         stage=stage,
+        section=f"stages.{stage}",
         incarnation=1,
         launcher_pid=0,
         control_endpoint="",

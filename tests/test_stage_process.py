@@ -29,7 +29,19 @@ def start(tmp_path, slab_fd):
         spec = InferenceSpec(input="raw", output="styled", processor=Processor(callable="a:b"), python=str(python))
         stats_fd = slab_fd(STATS_BYTES)
         boot = WorkerBoot(
-            "demo", "inference", 7, os.getpid(), "ipc://x", "main", 0, "INFO", "cpu", Frame(), stats_fd, spec=spec
+            pipeline="demo",
+            stage="inference",
+            section="stages.inference",
+            incarnation=7,
+            launcher_pid=os.getpid(),
+            control_endpoint="ipc://x",
+            stream="main",
+            epoch=0,
+            log_level="INFO",
+            device="cpu",
+            frame=Frame(),
+            stats_fd=stats_fd,
+            spec=spec,
         )
         processes.append(StageProcess(boot, "inference", [stats_fd]))
         return processes[-1]
@@ -177,6 +189,7 @@ def test_an_interpreter_that_is_not_there_is_an_error_and_leaves_nothing_open(st
     boot = WorkerBoot(
         "demo",
         "inference",
+        "stages.inference",
         1,
         os.getpid(),
         "ipc://x",

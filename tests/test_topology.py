@@ -241,6 +241,55 @@ def test_a_source_and_a_sink_come_from_the_file_or_with_each_stream(config: str,
 
 
 @pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            {"stages.inference.replicas": 2},
+            r"stages\.inference\.replicas: 2 replicas would share 1; allowed: 1 at most, or a larger streams\.max",
+        ),
+        (
+            {"stages.inference.devices": ["cuda:0", "cuda:1"]},
+            r"stages\.inference\.devices: 2 replicas would share 1",
+        ),
+        (
+            {"streams.max": 4, "stages.inference.replicas": 1, "stages.inference.devices": ["cpu", "cuda:0"]},
+            r"stages\.inference\.devices: 2 devices for 1 replicas; allowed: as many at most",
+        ),
+        (
+            {"streams.max": 2, "stages.inference.devices": ["cuda:0", "cpu"], "frame_memory": "cuda-ipc"},
+            r"frame_memory: stages\.inference\.devices has cpu; allowed with it: host",
+        ),
+        (
+            {"streams.max": 2, "stages.inference.processor": {"trickle_app": "a:B"}},
+            r"stages\.inference\.processor\.trickle_app: .*streams\.max: 1, or a replica for each of the 2 streams",
+        ),
+        (
+            {"streams.max": 2, "stages.inference.replicas": 2, "stages.inference.processor.batch.max": 2},
+            r"stages\.inference\.processor\.batch: needs a process that serves several streams; .*replicas, 2",
+        ),
+    ],
+)
+def test_a_pool_of_inference_that_cannot_be_is_refused(overrides: dict, said: str) -> None:
+    with pytest.raises(TopologyFileError, match=said):
+        load_topology(ROOT / "configs/api.yaml", overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size"),
+    [
+        ({}, 1),
+        ({"stages.inference.replicas": 3}, 3),
+        ({"stages.inference.devices": ["cuda:0", "cuda:1"]}, 2),
+        ({"stages.inference.replicas": 4, "stages.inference.devices": ["cuda:0", "cuda:1"]}, 4),
+        ({"stages.inference.replicas": 4, "stages.inference.processor": {"trickle_app": "a:B"}}, 4),
+    ],
+)
+def test_there_is_a_replica_for_each_device_unless_their_number_is_named(overrides: dict, size: int) -> None:
+    topology = load_topology(ROOT / "configs/api.yaml", {"streams.max": 4} | overrides)
+    assert topology.stages["inference"].pool_size == size
+
+
+@pytest.mark.parametrize(
     ("rate", "bits"), [("1500k", 1_500_000), ("2.5M", 2_500_000), ("800000", 800_000), (64_000, 64_000)]
 )
 def test_a_bit_rate_may_be_written_as_people_do(rate: object, bits: int) -> None:

@@ -12,7 +12,7 @@ from pipeline.encoded_link import NO_SEGMENT, Cursor
 from pipeline.lane import NO_STREAM
 from pipeline.listeners import PortInUse
 from pipeline.memory.slab import Slab
-from pipeline.memory.slot_table import ConsumerTable, Outcome, ProducerTable
+from pipeline.memory.slot_table import IN_USE, READY, ConsumerTable, Outcome, ProducerTable
 from pipeline.memory.stage_stats import StageStats, Word
 from pipeline.messages import StreamBegin, StreamSpec, WorkerBoot
 from pipeline.plan import plan_of
@@ -235,6 +235,52 @@ def test_a_stream_finds_nothing_of_the_one_before(on_request):
     assert [egress[word] for word in (Word.MEDIA_TICKS, Word.FIRST_OUT_NS, Word.LAST_OUT_NS)] == [0, 0, 0]
     assert egress[Word.UNITS_OUT] == 1, "counters go on"
     assert_count(on_request, delivered=1, in_flight=0)
+
+
+@pytest.fixture
+def pool(held_dir):
+    """Five lanes, and two replicas of inference."""
+    changes = {"relay.media_ports": [], "streams.max": 5, "stages.inference.devices": ["cpu", "cuda:3"]}
+    wiring = Wiring(load_topology(DEMO.with_name("api.yaml"), SMALL | changes), held_dir)
+    yield wiring
+    wiring.close()
+
+
+def test_replicas_of_inference_share_the_lanes(pool):
+    assert [name for name in pool.stage_names() if name.startswith("inference")] == ["inference.1", "inference.2"]
+    boots = [pool.boot(name, 1) for name in ("inference.1", "inference.2")]
+    assert [boot.device for boot in boots] == ["cpu", "cuda:3"]
+    assert [boot.section for boot in boots] == ["stages.inference", "stages.inference"]
+    assert [[lane.number for lane in boot.lanes] for boot in boots] == [[0, 2, 4], [1, 3]]
+    assert [lane.input.name for lane in boots[1].lanes] == ["raw.2", "raw.4"]
+    assert {(status.link, status.consumer) for status in pool.link_status() if status.producer == "decode.4"} == {
+        ("raw.4", "inference.2")
+    }
+    plan = {stage.stage: stage for stage in plan_of(pool, None).stages}
+    assert plan["inference.2"].serves == ("decode.2", "decode.4")
+
+
+def test_what_one_replica_held_is_taken_back_and_no_more(pool):
+    held = []
+    for lane in (0, 1):
+        open_stream(pool, StreamSpec(f"s{lane}", f"in{lane}", f"out{lane}"), lane)
+        boot = pool.lanes[lane].raw.boot
+        decode, inference = (
+            kind(Slab(boot.fd), boot.slots, boot.format.nbytes) for kind in (ProducerTable, ConsumerTable)
+        )
+        slot = decode.free_slot()
+        decode.begin(slot, decode.next_seq(), 0, lane, 0, owner=1)
+        decode.publish(slot, 0)
+        inference.take(slot, owner=1)
+        held.append(slot)
+    assert pool.reclaim("inference.2")["retried"] == 1
+    assert [slot.state for slot in held] == [IN_USE, READY]
+
+
+def test_what_is_changed_in_one_replica_is_told_to_all(pool):
+    pool.change_params("inference.2", {"strength": 0.5})
+    assert pool.boot("inference.1", 2).spec.processor.params == {"strength": 0.5}
+    assert pool.params("inference.1") == {"strength": 0.5}
 
 
 def test_what_its_egress_will_not_take_is_counted(on_request):

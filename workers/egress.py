@@ -259,7 +259,7 @@ def _open_encoder(worker: Worker, spec: EgressSpec) -> VideoEncoder:
             threads=encoder.threads,
         )
     except EncoderError as error:
-        raise WorkerRefused(f"stages.{worker.boot.stage}.encoder: {error}") from error
+        raise WorkerRefused(f"{worker.boot.section}.encoder: {error}") from error
 
 
 def _open_reencoder(worker: Worker, spec: EgressSpec) -> AudioReencoder | None:
@@ -270,7 +270,7 @@ def _open_reencoder(worker: Worker, spec: EgressSpec) -> AudioReencoder | None:
     try:
         return AudioReencoder(Codec(wanted.codec), wanted.bits_per_second)
     except EncoderError as error:
-        raise WorkerRefused(f"stages.{worker.boot.stage}.audio: {error}") from error
+        raise WorkerRefused(f"{worker.boot.section}.audio: {error}") from error
 
 
 def main(worker: Worker) -> None:
@@ -305,7 +305,7 @@ def main(worker: Worker) -> None:
             assert channel is not None
             raise channel.refusal(denied) from denied
         except MediaFileError as error:
-            raise WorkerRefused(f"stages.{worker.boot.stage}.sink.file: {error}") from error
+            raise WorkerRefused(f"{worker.boot.section}.sink.file: {error}") from error
 
 
 def _open_sink(channel: ChannelAddress, content_type: str = "video/MP2T") -> TrickleSink:
@@ -327,7 +327,7 @@ def _open_file(worker: Worker, spec: EgressSpec) -> ContainerFile:
             whole_bytes=whole or None,
         )
     except OSError as error:
-        key = f"stages.{worker.boot.stage}.sink.file"
+        key = f"{worker.boot.section}.sink.file"
         raise WorkerRefused(f"{key}: cannot write {spec.sink.file}: {error.strerror}") from error
 
 

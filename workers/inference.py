@@ -123,7 +123,7 @@ def _warm_up(worker: Worker, processor: Processor) -> None:
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, InferenceSpec)
-    torch.set_num_threads(spec.processor.threads or max(1, (os.cpu_count() or 1) // 2))
+    torch.set_num_threads(spec.processor.threads or max(1, (os.cpu_count() or 1) // 2 // spec.pool_size))
     device = choose_device(worker.boot.device)
     _check_memory(worker.boot, device)
     processor = make_processor(spec.processor)
@@ -133,7 +133,7 @@ def main(worker: Worker) -> None:
         params.load_own()
         _warm_up(worker, processor)
     except ProcessorError as error:
-        raise WorkerRefused(f"stages.{worker.boot.stage}.processor.{spec.processor.kind}: {error}") from error
+        raise WorkerRefused(f"{worker.boot.section}.processor.{spec.processor.kind}: {error}") from error
     worker.ready(f"{spec.processor.target} on {device}", described(processor))
     worker.wait_for_turn(params.apply, params.follow)
     inference = Inference(worker, device, processor, params)

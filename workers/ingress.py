@@ -28,7 +28,7 @@ def main(worker: Worker) -> None:
         try:
             ingest_recording(spec.source.recording, link, worker, real_time=spec.source.real_time)
         except RecordingError as error:
-            raise WorkerRefused(f"stages.{worker.boot.stage}.source.recording: {error}") from error
+            raise WorkerRefused(f"{worker.boot.section}.source.recording: {error}") from error
     else:
         assert spec.source.file is not None
         assert spec.source.excerpt is not None
@@ -39,7 +39,7 @@ def main(worker: Worker) -> None:
         try:
             ingest_file(spec.source.file, spec.source.excerpt, link, worker)
         except MediaFileError as error:
-            raise WorkerRefused(f"stages.{worker.boot.stage}.source.file: {error}") from error
+            raise WorkerRefused(f"{worker.boot.section}.source.file: {error}") from error
     link.close()
 
 

@@ -22,7 +22,7 @@ def main(worker: Worker) -> None:
     try:
         asyncio.run(publish_until_drained(worker, spec.file, channel))
     except MediaFileError as error:
-        raise WorkerRefused(f"stages.{worker.boot.stage}.file: {error}") from error
+        raise WorkerRefused(f"{worker.boot.section}.file: {error}") from error
     except TrickleError as error:
         raise WorkerFailed(str(error)) from error
 

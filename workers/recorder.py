@@ -30,7 +30,7 @@ def main(worker: Worker) -> None:
     except TrickleError as error:
         raise WorkerFailed(str(error)) from error
     except OSError as error:
-        raise WorkerRefused(f"stages.{worker.boot.stage}: cannot write {error.filename}: {error.strerror}") from error
+        raise WorkerRefused(f"{worker.boot.section}: cannot write {error.filename}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

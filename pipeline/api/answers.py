@@ -9,8 +9,8 @@ from pipeline.messages import FrameCount, StageStatus, Status, StreamSpec, Strea
 
 UNDER_WAY = ("STARTING", "ONLINE", "STOPPING")
 
-OF_ONE_STREAM = ("ingress", "decode", "egress")
-"""The workers that each stream has for itself."""
+OF_STREAMS = ("ingress", "decode", "inference", "egress")
+"""The workers that streams go through."""
 
 GATEWAY_ID = "gateway_request_id"
 
@@ -126,8 +126,8 @@ def under_way(status: Status) -> list[StreamStatus]:
 
 
 def is_of_another(stream: StreamStatus, stage: StageStatus) -> bool:
-    """Whether the stage belongs to another stream; inference and services belong to all."""
-    return stage.worker in OF_ONE_STREAM and bool(stream.stages) and stage.stage not in stream.stages
+    """Whether the stream does not go through this stage, as others do; services belong to all."""
+    return stage.worker in OF_STREAMS and bool(stream.stages) and stage.stage not in stream.stages
 
 
 def is_called(spec: StreamSpec, name: str) -> bool:

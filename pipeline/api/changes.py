@@ -66,7 +66,7 @@ def has_stream(status: Status) -> bool:
 async def _refusal(line: LauncherLine, answer: Answer, done: str) -> ApiError:
     """What was asked for is wrong, or nobody is there just now to take it."""
     status = await line.status()
-    inference = next((stage for stage in status.stages if stage.worker == "inference"), None)
-    if answer.code == "loading" or inference is None or inference.state != "READY":
+    at_work = any(stage.worker == "inference" and stage.state == "READY" for stage in status.stages)
+    if answer.code == "loading" or not at_work:
         return not_now(f"{answer.text}{done}", "loading")
     return ApiError(422, f"{answer.text}{done}", code="invalid")

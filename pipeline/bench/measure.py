@@ -113,7 +113,7 @@ class Bench:
     def warm_up(self) -> None:
         """Until the first picture is through: a processor may load or compile then."""
         self._progress.begin("the first picture", self._benched.ready_s)
-        self._want_streams(1)
+        self.want_streams(1)
         self.prepare(FIRST_PICTURE_FPS)
         before = self.node.status().frames.delivered
         self.source.send(Play(self.urls(), float("inf")))
@@ -164,7 +164,7 @@ class Bench:
         self._progress.phase(f"how many streams at {self._settings.reference_fps:g} fps")
         fps = self._settings.reference_fps
         self._most_streams = find_count(lambda count: self._hold_at_once(count, fps), most)
-        self._want_streams(1)
+        self.want_streams(1)
 
     def _hold_at_once(self, count: int, fps: float) -> bool:
         """What the pipeline itself does not admit does not hold."""
@@ -177,7 +177,7 @@ class Bench:
     def _step(self, purpose: str, streams: int, fps: float) -> Step:
         what = f"{streams} x {fps:g} fps" if streams > 1 or purpose == "streams" else f"{fps:g} fps"
         seconds = WARM_UP_S + self._settings.seconds
-        self._want_streams(streams)
+        self.want_streams(streams)
         self.prepare(fps)
         self._progress.begin(what, seconds + ARRIVING_S)
         lines = list(self.node.lines)
@@ -245,7 +245,7 @@ class Bench:
         self.node.settle()
         return recovery(Kill(worker, fps, at, took_over, problem), played[0], watched[line.output])
 
-    def _want_streams(self, count: int) -> None:
+    def want_streams(self, count: int) -> None:
         """That so many run; each has its channel watched."""
         while self._benched.on_request and len(self.node.lines) < count:
             self.node.start_stream()

@@ -23,8 +23,7 @@ def used_by_worker(launcher: int) -> dict[str, Used]:
     root = psutil.Process(launcher)
     for process in (root, *root.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
-            worker = LAUNCHER if process.pid == launcher else _worker_of(process.cmdline())
-            if worker:
+            if worker := worker_of(process, launcher):
                 found.setdefault(worker, []).append(Used(cpu_s_of(process), process.memory_info().rss / 1e6))
     return {worker: _together(used) for worker, used in found.items()}
 
@@ -35,8 +34,12 @@ def cpu_s_of(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _worker_of(command: list[str]) -> str:
-    return next((word.removeprefix(_WORKERS) for word in command if word.startswith(_WORKERS)), "")
+def worker_of(process: psutil.Process, launcher: int) -> str:
+    """What the process does; empty for one that is none of the pipeline's. `launcher` is the pid of that. Raises
+    psutil.NoSuchProcess."""
+    if process.pid == launcher:
+        return LAUNCHER
+    return next((word.removeprefix(_WORKERS) for word in process.cmdline() if word.startswith(_WORKERS)), "")
 
 
 def _together(used: Iterable[Used]) -> Used:

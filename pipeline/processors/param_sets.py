@@ -111,7 +111,7 @@ class ParamSets:
     def _change(self, order: Update) -> Params:
         """Raises what the processor raises, with nothing changed."""
         self._check(order)
-        lane = None if order.lane is None or order.epoch is None else self._worker.lanes[order.lane]
+        lane = None if order.lane is None or order.epoch is None else self._worker.lane(order.lane)
         self._go_over_to(self._of_all if lane is None else self.of(lane))
         params = self._processor.update(order.params)
         self._in_force = params

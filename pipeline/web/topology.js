@@ -19,7 +19,7 @@ export class Topology {
 
   /** What there is. Drawn anew only when the chain itself has changed. */
   plan(plan) {
-    const shape = JSON.stringify(plan.stages.map(({ stage, input, output }) => [stage, input, output]));
+    const shape = JSON.stringify(plan.stages.map(({ stage, input, output, serves }) => [stage, input, output, serves]));
     if (shape !== this.shape) this.draw(plan.stages);
     this.shape = shape;
     for (const stage of plan.stages) this.stages.get(stage.stage).plan(stage);
@@ -29,7 +29,7 @@ export class Topology {
     if (!status) return;
     for (const stage of status.stages) this.stages.get(stage.stage)?.show(stage);
     const idle = new Set(status.stages.filter((stage) => stage.state === "IDLE").map((stage) => stage.stage));
-    this.chains.forEach(({ row, own }, at) => (row.hidden = at > 0 && own.every((stage) => idle.has(stage))));
+    for (const { row, own, shared } of this.chains) row.hidden = shared && own.every((stage) => idle.has(stage));
     for (const link of status.links) this.links.get(link.link)?.show(link);
   }
 
@@ -49,8 +49,9 @@ export class Topology {
   draw(stages) {
     this.stages = new Map(stages.map((stage) => [stage.stage, new StageView(stage, this.restart)]));
     this.links = new Map();
-    this.chains = chainsOf(stages).map((chain, at) => this.row(chain, at));
-    const shown = new Set(this.chains.flatMap(({ own }) => own).concat(stages.find(isInference).stage));
+    const drawn = new Set();
+    this.chains = chainsOf(stages).map((chain) => this.row(chain, drawn));
+    const shown = new Set(this.chains.flatMap(({ own }) => own).concat([...drawn]));
     const beside = stages.filter(({ stage }) => !shown.has(stage));
     this.machine = new Machine();
     const others = h("ul", { class: "beside", "aria-label": "Beside the stream" });
@@ -58,12 +59,14 @@ export class Topology {
     this.root.replaceChildren(...this.chains.map(({ row }) => row), others);
   }
 
-  /** One chain: {row, own}, its element and the stages that are its alone. All of them go through the one inference. */
-  row({ ingress, decode, inference, egress, links }, at) {
+  /** One chain: {row, own, shared}, its element, the stages that are its alone, and whether its inference is shown in
+   *  another one's: `drawn` are those that are shown. */
+  row({ ingress, decode, inference, egress, links }, drawn) {
     const row = h("ol", { class: "flow", "aria-label": "Stages in the order of the stream" });
-    const shared = at ? h("li", { class: "stage shared" }, h("h3", {}, inference.stage), "as above") : null;
     const boxes = [ingress, decode, inference, egress].map(({ stage }) => this.stages.get(stage).element);
-    if (shared) boxes[2] = shared;
+    const shared = drawn.has(inference.stage);
+    if (shared) boxes[2] = h("li", { class: "stage shared" }, h("h3", {}, inference.stage), "as above");
+    drawn.add(inference.stage);
     boxes.forEach((box, number) => {
       row.append(box);
       if (number === links.length) return;
@@ -71,19 +74,17 @@ export class Topology {
       this.links.set(links[number], link);
       row.append(link.element);
     });
-    return { row, own: [ingress, decode, egress].map(({ stage }) => stage) };
+    return { row, own: [ingress, decode, egress].map(({ stage }) => stage), shared };
   }
 }
 
-const isInference = ({ worker }) => worker === "inference";
-
 /** From each ingress to its egress. Further chains have links whose names carry their place behind inference's own. */
 function chainsOf(stages) {
-  const inference = stages.find(isInference);
   return stages
     .filter(({ worker }) => worker === "ingress")
     .map((ingress) => {
       const decode = stages.find(({ worker, input }) => worker === "decode" && input === ingress.output);
+      const inference = stages.find(({ serves }) => serves.includes(decode.stage));
       const place = decode.output.slice(inference.input.length);
       const behind = inference.output + place;
       const egress = stages.find(({ worker, input }) => worker === "egress" && input === behind);

@@ -85,13 +85,13 @@ def held_up_to(
 
 
 def test_every_stream_that_runs_is_watched_and_no_other(bench: Bench) -> None:
-    bench._want_streams(3)
+    bench.want_streams(3)
     assert bench.viewer.told == [Watch("out1"), Watch("out2"), Watch("out3")]  # type: ignore[attr-defined]
-    bench._want_streams(1)
+    bench.want_streams(1)
     assert bench.urls() == ["in1"]
     assert bench.source.told == [End("in3"), End("in2")]  # type: ignore[attr-defined]
     assert bench.viewer.told[3:] == [Unwatch("out3"), Unwatch("out2")]  # type: ignore[attr-defined]
-    bench._want_streams(2)
+    bench.want_streams(2)
     assert bench.urls() == ["in1", "in4"], "a channel is not used twice"
 
 
@@ -108,7 +108,7 @@ def test_a_stream_that_is_refused_does_not_hold(bench: Bench, monkeypatch: pytes
     take = bench._step
 
     def take_if_there_is_room(purpose: str, streams: int, fps: float) -> Any:
-        bench._want_streams(streams)
+        bench.want_streams(streams)
         return take(purpose, streams, fps)
 
     monkeypatch.setattr(bench, "_step", take_if_there_is_room)

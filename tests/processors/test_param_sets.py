@@ -35,9 +35,12 @@ class Worker:
     """As far as the parameters are concerned."""
 
     def __init__(self, lanes: int) -> None:
-        self.lanes = [WorkerLane(number, LaneBoot(f"s{number}", number, LINK, LINK, "")) for number in range(lanes)]
+        self.lanes = [WorkerLane(LaneBoot(number, f"s{number}", number, LINK, LINK, "")) for number in range(lanes)]
         self.answers: list[tuple[int, Any, str]] = []
         self.boot = SimpleNamespace(on_request=True)
+
+    def lane(self, number: int) -> WorkerLane:
+        return self.lanes[number]
 
     def updated(self, order: Update, params: Any, problem: str = "", parameters: Any = None) -> None:
         self.answers.append((order.number, params, problem))
