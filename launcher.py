@@ -25,7 +25,6 @@ from pipeline.launcher_log import LogFileError
 from pipeline.listeners import PortInUse
 from pipeline.log import LEVELS
 from pipeline.media.file_kinds import CONTAINERS
-from pipeline.messages import Status
 from pipeline.recording.format import RecordingError, RecordingWriter
 from pipeline.recording.recorder import RecorderRefused, StreamRecorder, new_recording
 from pipeline.replay import ReplayError, replay
@@ -33,6 +32,7 @@ from pipeline.replay_report import TOLERANCE
 from pipeline.run_dir import AlreadyRunning, NotRunning, RunDir, control_endpoint
 from pipeline.shipped import find_topology, shipped_names
 from pipeline.signal_notes import SignalNotes
+from pipeline.status import Status
 from pipeline.supervisor import Supervisor
 from pipeline.topology import Egress, Ingress, Publisher, Recorder, Stage, Topology
 from pipeline.topology_file import TopologyFileError, load_topology, parse_override, without_secrets

@@ -21,8 +21,8 @@ import yaml
 
 from benchmarks.onlooker import Onlooker
 from pipeline.control import ControlLine, EventStream
-from pipeline.messages import Status
 from pipeline.run_dir import NotRunning, control_endpoint
+from pipeline.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 FPS = 30

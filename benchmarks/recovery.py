@@ -30,7 +30,7 @@ from rich.table import Table
 from benchmarks.live_run import FPS, Heard, Kill, LiveRun, Usage, taking_over
 from benchmarks.onlooker import UNREADABLE, Sighting
 from pipeline.media.pattern import write_pattern
-from pipeline.messages import Status
+from pipeline.status import Status
 
 SIZE = 512
 BITRATE = 1_500_000

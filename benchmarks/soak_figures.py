@@ -6,7 +6,7 @@ import numpy as np
 from pipeline.bench.report import Machine
 from pipeline.bench.step import match
 from pipeline.bench.words import Played, Watched
-from pipeline.messages import FrameCount
+from pipeline.status import FrameCount
 
 SIGNIFICANT, GROWTH = 3.0, 0.05
 SETTLING_S, SETTLING_SHARE = 60.0, 0.25

@@ -152,14 +152,14 @@ async def workflow_structure() -> str:
 
 async def stream_configuration() -> str:
     """A node with configs/api.yaml would take the configuration."""
-    messages, requests = _livepipe("pipeline.messages"), _livepipe("pipeline.stream_requests")
+    status, requests = _livepipe("pipeline.status"), _livepipe("pipeline.stream_requests")
     topology_file = _livepipe("pipeline.topology_file")
     try:
         topology = topology_file.load_topology(ROOT / "configs/api.yaml")
     except (OSError, topology_file.TopologyFileError) as error:
         raise CheckFailed(str(error)) from error
     params = {"prompts": STREAM["prompts"]}
-    spec = messages.StreamSpec("check", params=params, **{key: STREAM[key] for key in STREAM if key != "prompts"})
+    spec = status.StreamSpec("check", params=params, **{key: STREAM[key] for key in STREAM if key != "prompts"})
     problem = requests.problem_of(spec, topology)
     if problem:
         raise CheckFailed(problem)

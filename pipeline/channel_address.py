@@ -8,7 +8,7 @@ import ssl
 import msgspec
 
 from pipeline.addresses import JudgeAddress, judge_address
-from pipeline.messages import WorkerBoot
+from pipeline.boot import WorkerBoot
 from pipeline.topology import channel_user, is_on_relay
 from pipeline.trickle.bearer import TokenMissing, reveal
 from pipeline.trickle.errors import AccessDenied

@@ -9,29 +9,26 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from pipeline.boot import Pause
 from pipeline.messages import (
     Answer,
     LogLevelRequest,
-    Pause,
     PauseRequest,
-    Plan,
     PlanRequest,
     RecordAnswer,
     RecordEndRequest,
     RecordRequest,
     RestartRequest,
-    Status,
     StatusRequest,
-    StreamSpec,
     StreamStartRequest,
     StreamStopRequest,
     Subscribe,
     SupervisionEvent,
     ToLauncher,
     TraceRequest,
-    Traces,
     UpdateRequest,
 )
+from pipeline.status import Plan, Status, StreamSpec, Traces
 from pipeline.topology_logs import Level
 
 REPLY_SECONDS = 2.0

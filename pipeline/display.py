@@ -12,8 +12,8 @@ from rich.text import Text
 
 from pipeline import log
 from pipeline.launcher_log import LauncherLog
-from pipeline.messages import LinkStatus, Progress, StageStatus, Status
 from pipeline.stage_output import Line
+from pipeline.status import LinkStatus, Progress, StageStatus, Status
 from pipeline.topology_logs import Logs
 
 _STYLES = {

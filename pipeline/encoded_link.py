@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 import msgspec
 import zmq
 
+from pipeline.boot import EncodedBoot
 from pipeline.memory.slab import Slab, page_aligned
 from pipeline.messages import (
     EncodedAttach,
     EncodedAttached,
-    EncodedBoot,
     EncodedBytes,
     EncodedConsumed,
     EncodedDown,

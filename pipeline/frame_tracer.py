@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from pipeline.boot import TraceBoot
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import IN_USE, Outcome, ProducerTable, Slot
 from pipeline.memory.trace_ring import TraceRecord, TraceRing
-from pipeline.messages import TraceBoot
 
 
 def is_traced(seq: int, every: int) -> bool:

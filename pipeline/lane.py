@@ -9,21 +9,14 @@ from typing import Any
 
 import msgspec
 
+from pipeline.boot import EncodedBoot, LaneBoot, Pause
 from pipeline.encoded_link import CURSOR_BYTES, Cursor
 from pipeline.link import FrameLink
 from pipeline.memory.cuda_handle import CudaSlabHandle
 from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
-from pipeline.messages import (
-    EncodedBoot,
-    FrameCount,
-    LaneBoot,
-    LinkStatus,
-    Pause,
-    SetPause,
-    StreamBegin,
-    StreamSpec,
-)
+from pipeline.messages import SetPause, StreamBegin
 from pipeline.run_dir import RunDir
+from pipeline.status import FrameCount, LinkStatus, StreamSpec
 from pipeline.topology import OF_ONE_STREAM, AnyStage, Decode, Egress, Inference, Ingress, Topology
 from pipeline.topology_changes import link_format
 from pipeline.topology_sections import Frame, Sink, Source

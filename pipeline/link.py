@@ -8,6 +8,7 @@ import select
 import threading
 import time
 
+from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.doorbell import BellListener, make_bell, ring, wake
 from pipeline.frame_tracer import FrameTracer
 from pipeline.memory.cuda_handle import CudaSlabHandle
@@ -25,7 +26,7 @@ from pipeline.memory.slot_table import (
     SupervisorTable,
     link_bytes,
 )
-from pipeline.messages import FrameFormat, LinkBoot, LinkStatus, SlotStatus
+from pipeline.status import LinkStatus, SlotStatus
 from pipeline.topology_values import Policy
 
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from pipeline.messages import FrameTrace
+from pipeline.status import FrameTrace
 
 EXPORT_TIMEOUT_S = 5.0
 

@@ -5,9 +5,10 @@ What is told to whom is here; what viewers see meanwhile is inference's, in `pro
 
 from collections.abc import Sequence
 
+from pipeline.boot import Pause
 from pipeline.keeper import Announce, Keeper
 from pipeline.lane import Lane
-from pipeline.messages import Answer, Pause
+from pipeline.messages import Answer
 
 
 def set_pause(keeper: Keeper, announce: Announce, lanes: Sequence[Lane], pause: Pause | None) -> Answer:

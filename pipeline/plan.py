@@ -1,8 +1,9 @@
 """What a pipeline consists of, told to whoever asks on the control socket: its stages, what joins them, the channels at
-its ends, the parameters of its processor. How all of that fares is `messages.Status`; no token is in either."""
+its ends, the parameters of its processor. How all of that fares is `status.Status`; no token is in either."""
 
-from pipeline.messages import FrameFormat, Parameter, Plan, StagePlan
+from pipeline.boot import FrameFormat
 from pipeline.processors.parameters import inferred
+from pipeline.status import Parameter, Plan, StagePlan
 from pipeline.topology import Inference, Publisher, Recorder
 from pipeline.wiring import Wiring
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pipeline.lane import Lane
 from pipeline.memory.stage_stats import Span, StageTotals, Word
-from pipeline.messages import FrameCount, StreamSpec, StreamStatus
+from pipeline.status import FrameCount, StreamSpec, StreamStatus
 
 State = Literal["STARTING", "ONLINE", "STOPPING", "ENDED", "FAILED"]
 

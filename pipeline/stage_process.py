@@ -9,10 +9,11 @@ import sys
 
 import psutil
 
+from pipeline.boot import WorkerBoot
 from pipeline.import_path import import_path
-from pipeline.messages import Usage, WorkerBoot
 from pipeline.run_dir import run_dir
 from pipeline.stage_output import StageOutput
+from pipeline.status import Usage
 from pipeline.wiring import encode_boot
 
 _PR_SET_CHILD_SUBREAPER = 36

@@ -8,8 +8,9 @@ from typing import Literal
 from pipeline.admission import Admission
 from pipeline.keeper import Announce, Keeper
 from pipeline.lane import Lane
-from pipeline.messages import Answer, Drain, StreamSpec, StreamStartRequest, StreamStatus, StreamStopRequest
+from pipeline.messages import Answer, Drain, StreamStartRequest, StreamStopRequest
 from pipeline.processor_changes import ProcessorChanges
+from pipeline.status import StreamSpec, StreamStatus
 from pipeline.stream_lane import StreamLane
 from pipeline.stream_requests import problem_of
 from pipeline.supervised_stage import FAILED, READY, SupervisedStage

@@ -11,9 +11,10 @@ from typing import Any, Literal, Protocol
 
 from pipeline.keeper import Keeper
 from pipeline.lane import Lane
-from pipeline.messages import Abandon, Answer, Drain, SetPause, StreamSpec, StreamStatus
+from pipeline.messages import Abandon, Answer, Drain, SetPause
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.running_stream import RunningStream
+from pipeline.status import StreamSpec, StreamStatus
 from pipeline.supervised_stage import FAILED, FINISHED, NOTHING_YET, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
 from pipeline.wiring import Wiring

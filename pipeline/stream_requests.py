@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import get_args
 
-from pipeline.messages import StreamSpec
+from pipeline.status import StreamSpec
 from pipeline.topology import Topology, is_on_relay
 from pipeline.topology_graph import channel_problem, relay_refuses
 from pipeline.topology_values import Dimension

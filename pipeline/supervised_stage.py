@@ -5,9 +5,9 @@ import collections
 import time
 
 from pipeline.memory.stage_stats import Span, StageStats, StageTotals, Word
-from pipeline.messages import Encoding, Parameter, StageStatus, Usage
 from pipeline.recovery import Recovery
 from pipeline.stage_process import StageProcess
+from pipeline.status import Encoding, Parameter, StageStatus, Usage
 from pipeline.topology import OF_ONE_STREAM, SERVICES, Egress, Inference, Topology
 from pipeline.topology_sections import Limits, Restart
 

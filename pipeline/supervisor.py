@@ -22,29 +22,24 @@ from pipeline.messages import (
     Event,
     EventLevel,
     Finished,
-    FrameCount,
     LogLevelRequest,
     PauseRequest,
     PlanRequest,
-    Progress,
     Ready,
     RecordEndRequest,
     RecordRequest,
     Refused,
     RestartRequest,
     SetLogLevel,
-    Status,
     StatusRequest,
     StreamHandedOn,
     StreamStartRequest,
-    StreamStatus,
     StreamStopRequest,
     SupervisionEvent,
     ToLauncher,
     TraceRequest,
     Updated,
     UpdateRequest,
-    Usage,
 )
 from pipeline.pausing import set_pause
 from pipeline.plan import plan_of
@@ -54,6 +49,7 @@ from pipeline.service_manager import ServiceManager
 from pipeline.signal_notes import SignalNotes
 from pipeline.stage_output import Line
 from pipeline.stage_process import become_reaper, usage_of
+from pipeline.status import FrameCount, Progress, Status, StreamStatus, Usage
 from pipeline.stream_keeper import NoSuchStream, StreamKeeper
 from pipeline.supervised_stage import BACKOFF, FAILED, FINISHED, READY, STARTING, SupervisedStage
 from pipeline.switchboard import BadMessage, Switchboard

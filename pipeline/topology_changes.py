@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from pipeline.messages import FrameFormat
+from pipeline.boot import FrameFormat
 from pipeline.topology import Decode, Inference, Stage, Topology
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.media.access_unit import CLOCK_HZ
-from pipeline.messages import FrameTrace, Traces
+from pipeline.status import FrameTrace, Traces
 from pipeline.traces import HOPS
 
 SHOWN_FRAMES = 3

@@ -8,11 +8,12 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
+from pipeline.boot import TraceBoot
 from pipeline.frame_tracer import FrameTracer
 from pipeline.memory.slab import Slab, create_slab
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.trace_ring import RECORDS, TraceRecord, TraceRing, rings_bytes
-from pipeline.messages import FrameTrace, Hop, HopTimes, TraceBoot, Traces
+from pipeline.status import FrameTrace, Hop, HopTimes, Traces
 
 HOPS = ("wait_decode", "decode", "wait_inference", "process", "wait_egress", "encode", "send")
 """From ingress on, each up to the next: `decode` and `process` end when the frame is READY in the slot behind, which

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.boot import TapBoot, WorkerBoot
 from pipeline.frame_memory import FrameMemory
 from pipeline.lane import NO_STREAM, STREAM, Lane, lane_links, lane_suffix
 from pipeline.link import FrameLink
@@ -19,17 +20,10 @@ from pipeline.media.timeline_notes import TimelineNote, read_notes
 from pipeline.memory.slab import create_slab
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
-from pipeline.messages import (
-    FrameCount,
-    LinkStatus,
-    StreamSpec,
-    TapBoot,
-    Traces,
-    WorkerBoot,
-)
 from pipeline.recording.beginning import begin_where_recorded
 from pipeline.replicas import replicas_of
 from pipeline.run_dir import CONTROL, RunDir
+from pipeline.status import FrameCount, LinkStatus, StreamSpec, Traces
 from pipeline.topology import (
     OF_ONE_STREAM,
     SPINE,

@@ -19,6 +19,7 @@ import msgspec
 import zmq
 
 from pipeline import log
+from pipeline.boot import WorkerBoot
 from pipeline.doorbell import wake
 from pipeline.frame_tracer import FrameTracer
 from pipeline.memory.cuda_driver import CudaUnavailable
@@ -29,7 +30,6 @@ from pipeline.messages import (
     Drain,
     Event,
     Finished,
-    Parameter,
     PeerRestarted,
     Ready,
     Record,
@@ -42,10 +42,10 @@ from pipeline.messages import (
     ToWorker,
     Update,
     Updated,
-    WorkerBoot,
 )
 from pipeline.parent_death import die_with
 from pipeline.recording.tap import Tap
+from pipeline.status import Parameter
 from pipeline.topology import Inference
 from pipeline.topology_sections import Schedule
 from pipeline.worker_lane import WorkerLane

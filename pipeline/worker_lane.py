@@ -1,6 +1,7 @@
 """What a process of inference knows of one lane: its links, and the stream on it. The launcher's side is `lane`."""
 
-from pipeline.messages import LaneBoot, SetPause, StreamBegin
+from pipeline.boot import LaneBoot
+from pipeline.messages import SetPause, StreamBegin
 
 
 class WorkerLane:

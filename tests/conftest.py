@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zmq
 
+from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.link import FrameLink
 from pipeline.memory.slab import create_slab
-from pipeline.messages import FrameFormat, LinkBoot
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.boot import WorkerBoot
 from pipeline.channel_address import ChannelAddress, channel_address
-from pipeline.messages import WorkerBoot
 from pipeline.topology import AnyStage, Egress, Ingress, Recorder
 from pipeline.topology_sections import ClientTls, Frame, Sink, Source
 from pipeline.trickle import AccessDenied

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipeline import log
 from pipeline.display import Terminal, progress_bar, progress_words, stream_lines
-from pipeline.messages import FrameCount, Progress, StageStatus, Status, StreamSpec, StreamStatus
+from pipeline.status import FrameCount, Progress, StageStatus, Status, StreamSpec, StreamStatus
 from pipeline.topology_logs import Logs
 
 

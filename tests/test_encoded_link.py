@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import zmq
 
+from pipeline.boot import EncodedBoot
 from pipeline.encoded_link import (
     CURSOR_BYTES,
     NO_SEGMENT,
@@ -17,7 +18,7 @@ from pipeline.encoded_link import (
     EncodedReader,
     EncodedWriter,
 )
-from pipeline.messages import EncodedBoot, EncodedBytes, EncodedEnd
+from pipeline.messages import EncodedBytes, EncodedEnd
 
 LIMIT = 1 << 20
 POLL_MS = 100

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
+from pipeline.boot import FrameFormat, TraceBoot
 from pipeline.doorbell import ring
 from pipeline.frame_tracer import FrameTracer, is_traced
 from pipeline.link import FrameLink, LatestReader, LinkWriter, open_reader
 from pipeline.memory.slot_table import Outcome
-from pipeline.messages import FrameFormat, TraceBoot
 from pipeline.traces import HOPS, TraceRings
 
 STREAMS = {0: "main"}

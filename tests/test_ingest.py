@@ -7,11 +7,12 @@ import pytest
 import zmq
 
 from pipeline import ingest
+from pipeline.boot import EncodedBoot
 from pipeline.channel_address import ChannelAddress
 from pipeline.encoded_link import CURSOR_BYTES, EncodedReader, EncodedWriter
 from pipeline.ingest import TrickleIngest
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
-from pipeline.messages import EncodedBoot, EncodedBytes, EncodedEnd
+from pipeline.messages import EncodedBytes, EncodedEnd
 from pipeline.trickle.server import RunningServer
 from pipeline.worker import WorkerRefused
 from tests.trickle.conftest import relay, start_relay

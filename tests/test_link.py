@@ -10,11 +10,11 @@ import threading
 import msgspec
 import pytest
 
+from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.doorbell import wake
 from pipeline.link import BlockReader, FrameLink, LatestReader, LinkWriter, open_reader
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import FREE, IN_USE, READY, Outcome, SupervisorTable
-from pipeline.messages import FrameFormat, LinkBoot
 
 CONSUME = """
 import sys, msgspec

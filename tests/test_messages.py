@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 
+from pipeline.boot import FrameFormat
 from pipeline.messages import (
     Abandon,
     Activate,
@@ -16,8 +17,6 @@ from pipeline.messages import (
     EncodedUp,
     Event,
     Finished,
-    FrameCount,
-    FrameFormat,
     PeerRestarted,
     PlanRequest,
     Ready,
@@ -28,6 +27,7 @@ from pipeline.messages import (
     ToLauncher,
     ToWorker,
 )
+from pipeline.status import FrameCount
 
 
 def test_the_frame_equation_tells_when_a_frame_is_unaccounted_for() -> None:

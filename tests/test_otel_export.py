@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.messages import FrameTrace, Hop
+from pipeline.status import FrameTrace, Hop
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs pip install 'livepipe[otel]'")
 

@@ -8,9 +8,9 @@ import time
 import msgspec
 import pytest
 
+from pipeline.boot import WorkerBoot
 from pipeline.memory.slab import create_slab
 from pipeline.memory.stage_stats import STATS_BYTES
-from pipeline.messages import WorkerBoot
 from pipeline.stage_output import LAST_LINES
 from pipeline.stage_process import StageProcess
 from pipeline.topology import Inference as InferenceSpec

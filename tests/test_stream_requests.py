@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.messages import StreamSpec
+from pipeline.status import StreamSpec
 from pipeline.stream_requests import problem_of, size_of
 from pipeline.topology import Topology
 from pipeline.topology_file import load_topology

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats, Word
-from pipeline.messages import Encoding, Usage
+from pipeline.status import Encoding, Usage
 from pipeline.supervised_stage import BACKOFF, FAILED, READY, STARTING, Life, SupervisedStage
 from pipeline.topology_file import load_topology
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.messages import FrameTrace, Hop, Traces
+from pipeline.status import FrameTrace, Hop, Traces
 from pipeline.trace_view import NewTraces, trace_view
 from pipeline.traces import HOPS, hop_times
 

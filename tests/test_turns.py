@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pipeline.boot import FrameFormat
 from pipeline.doorbell import make_bell, wake
 from pipeline.link import FrameLink, LinkWriter, open_reader
 from pipeline.memory.slot_table import Outcome
-from pipeline.messages import FrameFormat
 from pipeline.topology_values import Policy
 from pipeline.turns import Turns
 

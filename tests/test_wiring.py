@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.boot import WorkerBoot
 from pipeline.doorbell import BellListener
 from pipeline.encoded_link import NO_SEGMENT, Cursor
 from pipeline.lane import NO_STREAM
@@ -14,9 +15,10 @@ from pipeline.listeners import PortInUse
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import IN_USE, READY, ConsumerTable, Outcome, ProducerTable
 from pipeline.memory.stage_stats import StageStats, Word
-from pipeline.messages import StreamBegin, StreamSpec, WorkerBoot
+from pipeline.messages import StreamBegin
 from pipeline.plan import plan_of
 from pipeline.run_dir import RunDir
+from pipeline.status import StreamSpec
 from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import load_topology
 from pipeline.topology_sections import Sink, Source

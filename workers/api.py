@@ -11,8 +11,8 @@ from pipeline.api.health import wait_until_loaded
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.stream_session import Channels
 from pipeline.api.urls import UrlRules
+from pipeline.boot import WorkerBoot
 from pipeline.byoc import CapabilityRegistration, SecretMissing
-from pipeline.messages import WorkerBoot
 from pipeline.topology_sections import Api as Section
 from pipeline.trickle.bearer import TokenMissing, reveal
 from pipeline.trickle.tls import TlsFileError, server_context

@@ -7,6 +7,7 @@ import msgspec
 import zmq
 
 from pipeline.audio_link import AudioWriter, Context
+from pipeline.boot import WorkerBoot
 from pipeline.encoded_link import EncodedReader
 from pipeline.link import LinkWriter
 from pipeline.media.access_unit import Codec, StreamInfo
@@ -17,7 +18,7 @@ from pipeline.media.live_decoder import LiveDecoder, Picture, Sound
 from pipeline.memory.slot_pixels import open_target
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import Span, Word
-from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd, WorkerBoot
+from pipeline.messages import AudioFormat, EncodedBytes, EncodedEnd
 from pipeline.recording.changes import RecordedChanges
 from pipeline.recording.format import Change
 from pipeline.topology import Decode as DecodeSpec

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from pipeline.boot import LinkBoot, WorkerBoot
 from pipeline.media.pcm import SAMPLE_RATE, Pcm
 from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slot_table import Slot
-from pipeline.messages import LinkBoot, Parameter, WorkerBoot
 from pipeline.processors.batches import Batches
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
@@ -23,6 +23,7 @@ from pipeline.processors.protocol import Batching, Described, Listener, Processo
 from pipeline.processors.stream_work import StreamWork
 from pipeline.recording.param_tape import ParamTape
 from pipeline.rounds import serve_streams
+from pipeline.status import Parameter
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 

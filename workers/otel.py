@@ -8,8 +8,8 @@ import psutil
 from pipeline.control import ControlLine, LauncherSilent
 from pipeline.memory.stage_stats import Word
 from pipeline.memory.trace_ring import RECORDS
-from pipeline.messages import FrameTrace
 from pipeline.otel_export import SpanSender
+from pipeline.status import FrameTrace
 from pipeline.trace_view import NewTraces
 from pipeline.worker import Worker, run
 

@@ -5,7 +5,7 @@ import resource
 import socket
 import ssl
 
-from pipeline.messages import WorkerBoot
+from pipeline.boot import WorkerBoot
 from pipeline.trickle.bearer import TokenMissing
 from pipeline.trickle.server import serve_on
 from pipeline.trickle.tls import TlsFileError, server_context

@@ -22,9 +22,9 @@ from benchmarks.floor import READY
 from benchmarks.trickle_peers.catalogue import CLIENTS, PYTRICKLE, ROOT
 from pipeline.bench.helper_process import HelperProcess
 from pipeline.control import ControlLine
-from pipeline.messages import Status
 from pipeline.parent_death import die_with
 from pipeline.run_dir import NotRunning, control_endpoint
+from pipeline.status import Status
 
 CONTROL, OURS, FLOOR, QUEUES = "control", "livepipe", "one process", "ai-runner queues"
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from benchmarks.gpu.handover import ROUTES, SIZES
 from benchmarks.gpu.part import DEVICE, Figures, attempt, report
+from pipeline.boot import FrameFormat
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_handle import Route, slab_bytes
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slab import page_aligned
 from pipeline.memory.staging import Downloader, Uploader
-from pipeline.messages import FrameFormat
 
 COPIES = 200
 SLOTS = 4

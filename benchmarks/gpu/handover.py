@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.gpu.part import DEVICE, Child, Figures, attempt, listen, quantiles, report, say
+from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.link import BlockReader, FrameLink, LinkWriter
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaDriver
@@ -23,7 +24,6 @@ from pipeline.memory.cuda_handle import CudaSlabHandle, Route, slab_bytes
 from pipeline.memory.cuda_slab import IPC_HANDLE_BYTES, CudaSlab
 from pipeline.memory.slab import page_aligned
 from pipeline.memory.slot_table import Outcome, Slot
-from pipeline.messages import FrameFormat, LinkBoot
 
 SIZES = {"512x512": FrameFormat(512, 512), "1080p": FrameFormat(1920, 1080), "4K": FrameFormat(3840, 2160)}
 ROUTES: tuple[Route, ...] = ("vmm", "ipc")

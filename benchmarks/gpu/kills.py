@@ -10,13 +10,13 @@ import msgspec
 
 from benchmarks.gpu.handover import ROUTES
 from benchmarks.gpu.part import DEVICE, Child, Figures, attempt, report, say
+from pipeline.boot import FrameFormat
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_handle import CudaSlabHandle, Route, slab_bytes
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slab import page_aligned
 from pipeline.memory.staging import Uploader
-from pipeline.messages import FrameFormat
 
 FORM = FrameFormat(1920, 1080)
 SLOTS = 8

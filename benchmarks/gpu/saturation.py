@@ -12,6 +12,7 @@ import msgspec
 
 from benchmarks.gpu.handover import ROUTES
 from benchmarks.gpu.part import DEVICE, Child, Figures, attempt, quantiles, report, say
+from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.link import BlockReader, FrameLink, LinkWriter
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaDriver
@@ -20,7 +21,6 @@ from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slab import page_aligned
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.staging import Downloader, Uploader
-from pipeline.messages import FrameFormat, LinkBoot
 
 if TYPE_CHECKING:
     import torch

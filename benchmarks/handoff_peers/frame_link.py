@@ -3,9 +3,9 @@
 import time
 
 from benchmarks.handoff_peers.transport import SLOTS, Consumer, Frame, Producer, Transport, write_frame
+from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.link import FrameLink, LinkWriter, open_reader
 from pipeline.memory.slot_table import Outcome, Slot
-from pipeline.messages import FrameFormat, LinkBoot
 from pipeline.topology_values import Policy
 
 OWNER = 1

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.api.redact import redacted, redacted_spec
-from pipeline.messages import FrameCount, StageStatus, Status, StreamSpec, StreamStatus
+from pipeline.status import FrameCount, StageStatus, Status, StreamSpec, StreamStatus
 
 UNDER_WAY = ("STARTING", "ONLINE", "STOPPING")
 

@@ -38,8 +38,9 @@ from pipeline.api.stream_session import Channels
 from pipeline.api.stream_watch import StreamWatch
 from pipeline.api.watch import Watch
 from pipeline.api.web_page import WebPage
+from pipeline.boot import Pause
 from pipeline.control import LauncherSilent
-from pipeline.messages import Pause, Plan, Status, Traces
+from pipeline.status import Plan, Status, Traces
 from pipeline.topology_sections import Api as Section
 
 SHUTDOWN_SECONDS = 1.0
@@ -271,11 +272,11 @@ class Api:
             return Health("ERROR", [str(silent)])
 
     async def status(self, _request: web.Request) -> web.Response:
-        """Everything that the launcher knows, as `messages.Status`."""
+        """Everything that the launcher knows, as `status.Status`."""
         return _json(redacted_status(await self._line.status()))
 
     async def traces(self, _request: web.Request) -> web.Response:
-        """The newest frames that were traced, as `messages.Traces`."""
+        """The newest frames that were traced, as `status.Traces`."""
         return _json(await self._line.traces())
 
     async def plan(self, _request: web.Request) -> web.Response:

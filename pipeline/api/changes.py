@@ -8,7 +8,8 @@ from pipeline.api.health import waits_for_a_stream
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.params import sort_params
 from pipeline.api.problems import ApiError, not_now
-from pipeline.messages import Answer, Status
+from pipeline.messages import Answer
+from pipeline.status import Status
 
 
 class Changed(NamedTuple):

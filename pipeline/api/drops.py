@@ -2,7 +2,7 @@
 it."""
 
 from pipeline.memory.slot_table import Outcome
-from pipeline.messages import Status
+from pipeline.status import Status
 
 DROPS = tuple(outcome.name.lower() for outcome in Outcome if outcome.is_drop)
 

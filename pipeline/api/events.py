@@ -8,7 +8,8 @@ import msgspec
 
 from pipeline.api.answers import is_of_another
 from pipeline.api.redact import redacted, redacted_spec
-from pipeline.messages import StageStatus, Status, StreamStatus, SupervisionEvent
+from pipeline.messages import SupervisionEvent
+from pipeline.status import StageStatus, Status, StreamStatus
 
 TRACE, EVENTS = "stream_trace", "ai_stream_events"
 """The queues into which the gateway sorts what it reads: how far a stream has come, and everything else."""

@@ -10,7 +10,7 @@ from prometheus_client.utils import floatToGoString
 
 from pipeline.api.hardware import GpuStats
 from pipeline.histogram import Histogram
-from pipeline.messages import Status
+from pipeline.status import Status
 
 
 class Scrape(NamedTuple):

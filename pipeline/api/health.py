@@ -10,7 +10,7 @@ from pipeline.api.answers import under_way
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.redact import redacted
 from pipeline.control import LauncherSilent
-from pipeline.messages import Status
+from pipeline.status import Status
 
 LOOK_SECONDS = 1.0
 

@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from pipeline.api.problems import not_now
+from pipeline.boot import Pause
 from pipeline.control import ControlClient
-from pipeline.messages import Answer, Pause, Plan, Status, StreamSpec, SupervisionEvent, Traces
+from pipeline.messages import Answer, SupervisionEvent
+from pipeline.status import Plan, Status, StreamSpec, Traces
 
 MAX_WAITING = 16
 """Questions on one line, the one that is being answered included; one more is turned away."""

@@ -18,7 +18,8 @@ from pipeline.api.open_answers import OpenAnswers, abort, write
 from pipeline.api.problems import ApiError
 from pipeline.api.redact import redacted, redacted_status
 from pipeline.control import LauncherSilent
-from pipeline.messages import Status, SupervisionEvent
+from pipeline.messages import SupervisionEvent
+from pipeline.status import Status
 
 LOOK_SECONDS = 0.5
 HARDWARE_LOOKS = 4

@@ -12,7 +12,7 @@ from pipeline.api.exposition import Described, Sample, Scrape
 from pipeline.api.hardware import GpuStats
 from pipeline.histogram import Histogram
 from pipeline.memory.slot_table import STATE_NAMES
-from pipeline.messages import LinkStatus, StageStatus, Status, StreamStatus
+from pipeline.status import LinkStatus, StageStatus, Status, StreamStatus
 
 STAGE_STATES = ("STARTING", "READY", "BACKOFF", "FINISHED", "FAILED", "IDLE")
 STREAM_STATES = ("STARTING", "ONLINE", "STOPPING")

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from pipeline.messages import Plan, Status, StreamSpec
+from pipeline.status import Plan, Status, StreamSpec
 
 HIDDEN = "***"
 

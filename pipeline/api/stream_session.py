@@ -17,7 +17,8 @@ from pipeline.api.redact import redacted
 from pipeline.api.urls import UrlRefused, UrlRules
 from pipeline.channel_address import ChannelAddress
 from pipeline.control import LauncherSilent
-from pipeline.messages import StageStatus, Status, StreamSpec, StreamStatus, SupervisionEvent
+from pipeline.messages import SupervisionEvent
+from pipeline.status import StageStatus, Status, StreamSpec, StreamStatus
 from pipeline.topology_sections import Api
 
 SAME_SECONDS = 1.0

@@ -11,7 +11,7 @@ from pipeline.api.answers import under_way
 from pipeline.api.launcher_line import LauncherLine
 from pipeline.api.stream_session import Channels, StreamSession, tell_failure
 from pipeline.control import LauncherSilent
-from pipeline.messages import Status, StreamStatus
+from pipeline.status import Status, StreamStatus
 from pipeline.topology_sections import Api
 
 LOOK_SECONDS = 1.0

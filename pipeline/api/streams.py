@@ -23,7 +23,9 @@ from pipeline.api.problems import ApiError, not_now
 from pipeline.api.redact import URL_FIELDS
 from pipeline.api.requests import StreamPause, StreamStart, StreamStop, unknown_fields
 from pipeline.api.urls import UrlRefused, UrlRules
-from pipeline.messages import Answer, Pause, Status, StreamSpec, StreamStatus
+from pipeline.boot import Pause
+from pipeline.messages import Answer
+from pipeline.status import Status, StreamSpec, StreamStatus
 
 NO_STREAM = "No active stream"
 """pytrickle's words: its clients look for them."""

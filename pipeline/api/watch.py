@@ -16,7 +16,7 @@ from pipeline.api.stream_session import Channels
 from pipeline.api.streams import find
 from pipeline.api.urls import UrlRefused
 from pipeline.channel_address import ChannelAddress
-from pipeline.messages import Plan
+from pipeline.status import Plan
 from pipeline.trickle.errors import AccessDenied, TrickleError
 from pipeline.trickle.segment_reader import SegmentReader
 from pipeline.trickle.subscriber import TrickleSubscriber

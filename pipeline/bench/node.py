@@ -17,9 +17,9 @@ import msgspec
 from pipeline.bench.benched import INPUT, OUTPUT, Benched
 from pipeline.control import ControlLine, EventStream, LauncherSilent
 from pipeline.import_path import ROOT
-from pipeline.messages import Status, StreamSpec
 from pipeline.parent_death import die_with
 from pipeline.run_dir import NotRunning, control_endpoint
+from pipeline.status import Status, StreamSpec
 
 LOOK_S = 0.05
 """Between two looks at what nobody tells of."""

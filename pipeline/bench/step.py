@@ -12,7 +12,7 @@ from pipeline.bench.machine import machine_cpu_s
 from pipeline.bench.report import LATENCY_EDGES_MS, StageUse, Step
 from pipeline.bench.usage import LAUNCHER, Used, cpu_s_of, used_by_worker
 from pipeline.bench.words import UNREADABLE, Played, Watched
-from pipeline.messages import Status
+from pipeline.status import Status
 
 MIN_ARRIVED = 0.99
 MAX_LATE = 0.005

@@ -10,12 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.boot import LinkBoot
 from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slab import page_aligned
 from pipeline.memory.slot_table import Slot, SlotTable
 from pipeline.memory.staging import Downloader, Uploader
-from pipeline.messages import LinkBoot
 
 Pixels = NDArray[np.uint8]
 """A picture: uint8 RGB, shape (height, width, 3), contiguous."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import torch
 
+from pipeline.boot import FrameFormat
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slab import page_aligned
 from pipeline.memory.slot_table import Slot
-from pipeline.messages import FrameFormat
 from pipeline.processors.frame_tensors import FrameTensors
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from pipeline.boot import FrameFormat
 from pipeline.memory.slot_table import Slot
-from pipeline.messages import FrameFormat
 from pipeline.processors.errors import ProcessorError
 
 

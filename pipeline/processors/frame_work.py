@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import torch
 
+from pipeline.boot import Pause
 from pipeline.link import BlockReader, LatestReader, LinkWriter
 from pipeline.media.access_unit import CLOCK_HZ
 from pipeline.memory.slot_table import Outcome, Slot
 from pipeline.memory.stage_stats import Span, Word
-from pipeline.messages import Pause
 from pipeline.processors.frame_tensors import FrameTensors
 from pipeline.processors.guard import Guard, Streak
 from pipeline.processors.protocol import Answer, Concurrent, FrameIdentity, Processor, Result

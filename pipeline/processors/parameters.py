@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from pipeline.messages import Parameter
+from pipeline.status import Parameter
 
 MAX_CHOICES = 500
 """Of one parameter: a folder of models may hold more, and a form with all of them is none."""

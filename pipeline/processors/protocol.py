@@ -8,7 +8,7 @@ import msgspec
 import torch
 
 from pipeline.media.pcm import Pcm
-from pipeline.messages import Parameter
+from pipeline.status import Parameter
 
 
 class FrameIdentity(msgspec.Struct, frozen=True, gc=False):

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pipeline.audio_link import AudioWriter
+from pipeline.boot import LinkBoot
 from pipeline.link import LinkWriter, open_reader
 from pipeline.memory.slot_table import Slot
 from pipeline.memory.stage_stats import Word
-from pipeline.messages import LinkBoot
 from pipeline.processors.frame_tensors import FrameTensors
 from pipeline.processors.frame_work import FrameWork, Loaded
 from pipeline.processors.guard import Streak

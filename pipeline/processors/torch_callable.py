@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from pipeline.media.pcm import Pcm
-from pipeline.messages import Parameter
 from pipeline.processors.coroutines import CoroutineThread
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.parameters import declared
 from pipeline.processors.protocol import Answer, FrameIdentity, Heard, Result
+from pipeline.status import Parameter
 
 WARM_UP = FrameIdentity("warm-up", 0, 0, 0)
 _PLAIN = (bool, int, float, str, type(None))

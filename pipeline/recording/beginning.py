@@ -3,11 +3,11 @@
 from itertools import takewhile
 from pathlib import Path
 
+from pipeline.boot import LinkBoot
 from pipeline.encoded_link import Cursor
 from pipeline.media.timeline_notes import TimelineNote, write_note
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ProducerTable
-from pipeline.messages import LinkBoot
 from pipeline.recording.format import Input, Record, RecordingReader, Timeline
 
 NOTED_WITHIN = 8

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
-from pipeline.messages import EncodedBytes, EncodedEnd, TapBoot, Tapped
+from pipeline.boot import TapBoot
+from pipeline.messages import EncodedBytes, EncodedEnd, Tapped
 from pipeline.recording.format import Input, InputEnd, Tappable
 
 QUEUED_RECORDS = 512

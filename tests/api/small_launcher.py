@@ -8,28 +8,29 @@ from typing import Any, Self
 
 import msgspec
 
+from pipeline.boot import FrameFormat, Pause
 from pipeline.messages import (
     Answer,
-    FrameCount,
-    FrameFormat,
-    Parameter,
-    Pause,
     PauseRequest,
-    Plan,
     PlanRequest,
     RestartRequest,
-    StagePlan,
-    StageStatus,
-    Status,
     StatusRequest,
-    StreamSpec,
     StreamStartRequest,
-    StreamStatus,
     StreamStopRequest,
     SupervisionEvent,
     TraceRequest,
-    Traces,
     UpdateRequest,
+)
+from pipeline.status import (
+    FrameCount,
+    Parameter,
+    Plan,
+    StagePlan,
+    StageStatus,
+    Status,
+    StreamSpec,
+    StreamStatus,
+    Traces,
 )
 from pipeline.switchboard import BadMessage, Switchboard
 from pipeline.topology_sections import Frame

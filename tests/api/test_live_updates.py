@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pipeline.api import live_updates, open_answers
-from pipeline.messages import FrameTrace, HopTimes, Traces
+from pipeline.status import FrameTrace, HopTimes, Traces
 from tests.api.conftest import PATIENCE_S, Service, StartService
 
 

@@ -17,7 +17,7 @@ from pipeline.api.hardware import GpuStats
 from pipeline.api.metrics import METRICS
 from pipeline.histogram import Histogram
 from pipeline.memory.stage_stats import TOLD_EDGES_S
-from pipeline.messages import Encoding, FrameCount, LinkStatus, SlotStatus, Status, StreamSpec, StreamStatus, Usage
+from pipeline.status import Encoding, FrameCount, LinkStatus, SlotStatus, Status, StreamSpec, StreamStatus, Usage
 from tests.api.small_launcher import SmallLauncher
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/metrics.md"

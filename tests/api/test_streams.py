@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.messages import Pause, StreamStatus
+from pipeline.boot import Pause
+from pipeline.status import StreamStatus
 from tests.api.conftest import Service, StartService
 
 URLS = {"subscribe_url": "http://127.0.0.1:5678/input", "publish_url": "http://127.0.0.1:5678/output"}

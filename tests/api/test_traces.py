@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pipeline.messages import FrameTrace, Hop, HopTimes, Traces
+from pipeline.status import FrameTrace, Hop, HopTimes, Traces
 from tests.api.conftest import Service
 
 TRACE = FrameTrace("a", 2, 60, 180_000, "late", 1.5, 3.0, [Hop("wait_decode", 0.0, 1.0), Hop("decode", 1.0, 2.0)])

@@ -9,7 +9,7 @@ from pipeline.bench.report import LATENCY_EDGES_MS
 from pipeline.bench.step import Asked, Look, bottleneck, failings, figures, match, nearly_held
 from pipeline.bench.usage import Used, used_by_worker
 from pipeline.bench.words import UNREADABLE, Played, Watched
-from pipeline.messages import FrameCount, StageStatus, Status
+from pipeline.status import FrameCount, StageStatus, Status
 from tests.bench.conftest import USES, step
 
 FPS, COUNT, TICKS = 10, 100, 9000

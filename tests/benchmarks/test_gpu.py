@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.gpu import copies, handover, kills, sharing
 from benchmarks.gpu.part import Child, report
-from pipeline.messages import FrameFormat
+from pipeline.boot import FrameFormat
 from tests.memory import emulated_driver
 
 ROOT = Path(__file__).resolve().parents[2]

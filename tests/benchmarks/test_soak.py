@@ -10,7 +10,7 @@ from benchmarks.soak_figures import Kill, Minute, Sample, Soak, per_minute, slop
 from benchmarks.soak_page import soak_page
 from pipeline.bench.report import Machine
 from pipeline.bench.words import UNREADABLE, Played, Watched
-from pipeline.messages import FrameCount
+from pipeline.status import FrameCount
 
 HOUR = [float(second) for second in range(0, 3600, 10)]
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from pipeline.memory.slot_table import FILLING, IN_USE, MAX_ATTEMPTS, READY, Outcome, Slot, SupervisorTable
-from pipeline.messages import FrameCount
+from pipeline.status import FrameCount
 
 LOG = np.dtype([("seq", "<i8"), ("good", "<i4"), ("incarnation", "<i4")])
 """See `chain_stages.RECORD`."""

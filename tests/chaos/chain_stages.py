@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from pipeline.boot import LinkBoot
 from pipeline.link import BlockReader, LatestReader, LinkWriter, open_reader
 from pipeline.memory.slot_table import Outcome, Slot
-from pipeline.messages import LinkBoot
 from tests.chaos import pixels
 
 TICKS_PER_FRAME = 3000

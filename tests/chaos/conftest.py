@@ -2,8 +2,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pipeline.boot import LinkBoot
 from pipeline.link import FrameLink
-from pipeline.messages import LinkBoot
 from pipeline.topology_values import Policy
 from tests.chaos import pixels
 from tests.chaos.end_process import EndProcess

@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 
 import msgspec
 
-from pipeline.messages import LinkBoot
+from pipeline.boot import LinkBoot
 from tests.chaos.lone_process import die_with_parent, one_thread
 
 _ROOT = Path(__file__).resolve().parents[2]

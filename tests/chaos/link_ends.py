@@ -4,9 +4,9 @@ import select
 import signal
 import time
 
+from pipeline.boot import LinkBoot
 from pipeline.link import LinkWriter, open_reader
 from pipeline.memory.slot_table import Outcome
-from pipeline.messages import LinkBoot
 from tests.chaos import pixels
 
 HALF = pixels.NBYTES // 2

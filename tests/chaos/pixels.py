@@ -6,7 +6,7 @@ A frame that is torn, mixed with another, left as it was, or processed never, by
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.messages import FrameFormat
+from pipeline.boot import FrameFormat
 
 FORMAT = FrameFormat(128, 128)
 NBYTES = FORMAT.nbytes

@@ -15,8 +15,8 @@ import yaml
 from pipeline.control import ControlLine
 from pipeline.media.pattern import write_pattern
 from pipeline.media.verify import RecordingReport, verify_recording
-from pipeline.messages import StreamSpec, StreamStatus
 from pipeline.run_dir import control_endpoint
+from pipeline.status import StreamSpec, StreamStatus
 from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline
 
 FPS = 10

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from pipeline.messages import Status
 from pipeline.run_dir import run_dir
+from pipeline.status import Status
 from pipeline.trickle.subscriber import TrickleSubscriber
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ import pytest
 from pipeline.control import ControlLine, EventStream
 from pipeline.media.pattern import write_pattern
 from pipeline.media.verify import RecordingReport, verify_recording
-from pipeline.messages import StageStatus, Status
 from pipeline.run_dir import control_endpoint
+from pipeline.status import StageStatus, Status
 from tests.integration.running import PATIENCE_S, RunningPipeline, wait_until_gone
 
 Launch = Callable[..., RunningPipeline]

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from pipeline.control import ControlLine, EventStream
-from pipeline.messages import Status
 from pipeline.run_dir import control_endpoint
+from pipeline.status import Status
 from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline
 
 Launch = Callable[..., RunningPipeline]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.media.verify import verify_recording
-from pipeline.messages import StreamSpec
+from pipeline.status import StreamSpec
 from tests.integration.box import FPS, STREAMS, Box, box, check_unmixed, write_films
 from tests.integration.camera import Camera
 from tests.integration.running import SPINE

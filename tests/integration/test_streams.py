@@ -18,8 +18,9 @@ import yaml
 
 from pipeline.control import ControlLine
 from pipeline.media.verify import verify_recording
-from pipeline.messages import Answer, StageStatus, Status, StreamSpec, StreamStatus
+from pipeline.messages import Answer
 from pipeline.run_dir import control_endpoint
+from pipeline.status import StageStatus, Status, StreamSpec, StreamStatus
 from pipeline.trickle import TrickleSubscriber
 from tests.integration.camera import Camera
 from tests.integration.conftest import FPS

@@ -17,9 +17,9 @@ import pytest
 
 from pipeline.frame_tracer import is_traced
 from pipeline.media.pattern import write_pattern
-from pipeline.messages import FrameTrace, Traces
 from pipeline.recording.format import Change, End, Frame, Happened, Header, Input, RecordingReader
 from pipeline.replay import replay
+from pipeline.status import FrameTrace, Traces
 from pipeline.traces import HOPS
 from tests.collector import Collector
 from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline, topology

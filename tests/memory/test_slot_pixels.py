@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from pipeline.boot import FrameFormat
 from pipeline.link import BlockReader, FrameLink, LinkWriter
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_handle import slab_bytes
 from pipeline.memory.slot_pixels import open_source, open_target
 from pipeline.memory.slot_table import FREE, Outcome
-from pipeline.messages import FrameFormat
 
 FORM = FrameFormat(48, 32)
 SLOTS = 3

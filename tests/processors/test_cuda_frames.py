@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.boot import FrameFormat
 from pipeline.memory.allocator import Allocator
 from pipeline.memory.cuda_driver import CudaDriver, CudaUnavailable
 from pipeline.memory.cuda_handle import slab_bytes
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slab import Slab, page_aligned
 from pipeline.memory.slot_table import ProducerTable, link_bytes
-from pipeline.messages import FrameFormat
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
 

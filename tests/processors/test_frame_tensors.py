@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from pipeline.boot import FrameFormat
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ProducerTable, link_bytes
-from pipeline.messages import FrameFormat
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.frame_tensors import FrameTensors, host_tensors
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.messages import FrameFormat, LaneBoot, LinkBoot, StreamBegin, Update
+from pipeline.boot import FrameFormat, LaneBoot, LinkBoot
+from pipeline.messages import StreamBegin, Update
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.param_sets import ParamSets
 from pipeline.worker_lane import WorkerLane

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from pipeline.messages import Parameter
 from pipeline.processors.comfyui.node_inputs import node_inputs
 from pipeline.processors.parameters import MAX_CHOICES, declared, inferred
 from pipeline.processors.torch_callable import TorchCallable
+from pipeline.status import Parameter
 from tests.comfyui.probe import node
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.boot import LinkBoot
 from pipeline.encoded_link import CURSOR_BYTES, NO_SEGMENT, Cursor
 from pipeline.media.timeline_notes import TimelineNote, oldest_bank, read_notes, write_note
 from pipeline.memory.slab import Slab
 from pipeline.memory.slot_table import ProducerTable
-from pipeline.messages import LinkBoot
 from pipeline.recording.beginning import begin_where_recorded
 from pipeline.recording.changes import RecordedChanges
 from pipeline.recording.format import Change, Input, Record, RecordingWriter, Timeline

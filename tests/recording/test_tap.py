@@ -8,7 +8,8 @@ import msgspec
 import pytest
 import zmq
 
-from pipeline.messages import EncodedBytes, EncodedEnd, TapBoot, Tapped
+from pipeline.boot import TapBoot
+from pipeline.messages import EncodedBytes, EncodedEnd, Tapped
 from pipeline.recording.format import Input, InputEnd, OutputEnd
 from pipeline.recording.tap import QUEUED_RECORDS, Tap, input_tap
 

@@ -4,9 +4,9 @@ range, choices. Links between nodes are none, nor is what joins the workflow to 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from pipeline.messages import Parameter
 from pipeline.processors.comfyui.workflow import Prompt, is_link
 from pipeline.processors.parameters import MAX_CHOICES, Kind, kind_of
+from pipeline.status import Parameter
 
 _KINDS: dict[str, Kind] = {"INT": "int", "FLOAT": "float", "BOOLEAN": "bool", "STRING": "text", "COMBO": "choice"}
 _FITTING: dict[Kind, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}

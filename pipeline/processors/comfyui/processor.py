@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from pipeline.media.pcm import Pcm
-from pipeline.messages import Parameter
 from pipeline.processors.comfyui.engine import ComfyEngine
 from pipeline.processors.comfyui.node_inputs import node_inputs
 from pipeline.processors.comfyui.nodes import Junction, make_nodes
@@ -15,6 +14,7 @@ from pipeline.processors.comfyui.sound import SoundBuffer, audio_of, pcm_of
 from pipeline.processors.comfyui.workflow import LiveWorkflow, Prompt, change, convert, read_workflow
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.protocol import FrameIdentity, Heard, Result
+from pipeline.status import Parameter
 from pipeline.topology_sections import ComfyUI as ComfyUISpec
 
 
