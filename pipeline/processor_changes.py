@@ -13,7 +13,7 @@ from pipeline.lane import Lane
 from pipeline.messages import UNASKED, Answer, Update, Updated, UpdateRequest
 from pipeline.supervised_stage import Life, SupervisedStage
 from pipeline.switchboard import Switchboard
-from pipeline.topology import Decode, Inference
+from pipeline.topology import Decode, Inference, Topology
 from pipeline.topology_sections import Frame
 from pipeline.wiring import Wiring
 
@@ -160,30 +160,47 @@ class ProcessorChanges:
 
         self._ask(Update(self._next_number(), params), _Asked("", tell, stage.active, params, remember))
 
+    def renew(
+        self, replicas: Sequence[SupervisedStage], before: Topology, tell: Callable[[SupervisedStage, str], None]
+    ) -> None:
+        """Blue-green, to what the topology says now: what has to load models must not hold the streams up. One replica
+        after the other, so that no more than one model is loaded beside those at work; if the first cannot be renewed,
+        the topology is as `before`, and after a problem no other one is. `tell` is called for each, with the problem,
+        empty when it runs what is new."""
+        left = list(replicas)
+
+        def begin_next() -> None:
+            stage = left.pop(0)
+
+            def heard(problem: str) -> None:
+                if problem and stage is replicas[0]:
+                    self._wiring.keep_stage(stage.name, before)
+                tell(stage, problem)
+                if left and not problem:
+                    begin_next()
+
+            if _not_at_work(stage):
+                heard("")  # Its next process is told what is new.
+            else:
+                self._keeper.renew(stage, heard)
+
+        begin_next()
+
     def _renew(self, sender: bytes, replicas: Sequence[SupervisedStage], params: Params) -> None:
-        """Blue-green: what has to load models must not hold the streams up. One replica after the other, so that no
-        more than one model is loaded beside those at work; if the first cannot be renewed, nothing has changed."""
+        """Other parameters for a new process, loaded beside the one at work."""
         if problem := next(filter(None, map(_not_at_work, replicas)), ""):
             self._answer(sender, False, problem)
             return
         before, shown = self._wiring.topology, _shown(params)
         self._wiring.change_params(replicas[0].name, params)
-        left = list(replicas)
 
-        def tell(problem: str) -> None:
-            stage = left.pop(0)
-            if problem and stage is replicas[0]:
-                self._wiring.keep_stage(stage.name, before)
-            elif not problem:
+        def tell(stage: SupervisedStage, problem: str) -> None:
+            if not problem:
                 self._announce("info", stage.name, "updated", params=shown)
-            if problem or not left:
+            if problem or stage is replicas[-1]:
                 self._answer(sender, not problem, f"{stage.name}: {problem or f'changed to {shown}'}")
-            elif problem := _not_at_work(left[0]):
-                self._answer(sender, False, f"{problem}; those before it were changed")
-            else:
-                self._keeper.renew(left[0], tell)
 
-        self._keeper.renew(replicas[0], tell)
+        self.renew(replicas, before, tell)
 
     def _ask(self, update: Update, asked: _Asked) -> None:
         self._asked[update.number] = asked

@@ -345,24 +345,22 @@ class Supervisor:
                 stage.adopt(self._wiring.topology)
             self._adopt_log_levels()
             self._announce("info", "launcher", "reloaded", changed=",".join(changed) or "nothing")
-            for name in changed:
-                self._take_up(self._stages[name], before)
+            self._take_up([self._stages[name] for name in changed], before)
         self._service_manager.reloaded()
 
-    def _take_up(self, stage: SupervisedStage, before: Topology) -> None:
-        """Go over to what the file says now of this stage: without a gap where a new process can be loaded beside the
+    def _take_up(self, changed: list[SupervisedStage], before: Topology) -> None:
+        """Go over to what the file says now of these stages: without a gap where a new process can be loaded beside the
         one at work."""
-        if stage.outcome == FINISHED or stage.idle:
-            return
-        if not (stage.takes_turns and stage.active is not None and stage.state == READY and not stage.renewing):
-            self._keeper.restart(stage, spares_too=True)
-            return
-
-        def tell(problem: str) -> None:
-            if problem:
-                self._wiring.keep_stage(stage.name, before)
-
-        self._keeper.renew(stage, tell)
+        renewed = []
+        for stage in changed:
+            if stage.outcome == FINISHED or stage.idle:
+                continue
+            if stage.takes_turns and stage.active is not None and stage.state == READY and not stage.renewing:
+                renewed.append(stage)
+            else:
+                self._keeper.restart(stage, spares_too=True)
+        if renewed:
+            self._changes.renew(renewed, before, lambda stage, problem: None)
 
     def _restart(self, name: str) -> Answer:
         stage = self._stages.get(name)
