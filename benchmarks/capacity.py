@@ -37,7 +37,7 @@ FITTED_SHARES = (0.25, 0.5)
 """Of the limit: rates that are looked at beside those of the search, which may all lie close to it."""
 
 SHARED = ("inference", "relay", "launcher")
-"""One of each, however many streams there are."""
+"""One of each, however many streams there are: a pool of inference is not reckoned with."""
 
 LEAST_USABLE = 0.9
 """Of a stage's time; and of the cores, where the limit was a stage that had no more time than that."""

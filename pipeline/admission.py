@@ -27,8 +27,7 @@ class Admission:
 
     def note(self, now: float, streams: tuple[str, ...], busy_s: float, cpu_s: float) -> None:
         """What was used up to `now`, in seconds: of the time of all replicas of inference, and of CPU time by
-        everything. `streams` are
-        those that are online, when all that run are; else none."""
+        everything. `streams` are those that are online, when all that run are; else none."""
         if streams != self._streams:
             self._streams = streams
             self._samples.clear()

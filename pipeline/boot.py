@@ -172,6 +172,8 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     None: they are the topology's."""
     lanes: tuple[LaneBoot, ...] = ()
     """For inference alone: the streams that it serves, each in its place."""
+    of_several: bool = False
+    """For inference alone: whether a process of its stage serves several streams, even if this one serves one."""
     source_timeout: float | None = None
     """Seconds without a byte from the source after which the stream is at its end; None: it is waited for."""
 

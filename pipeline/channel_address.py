@@ -42,7 +42,7 @@ def channel_address(channel: str, boot: WorkerBoot) -> ChannelAddress:
     if is_on_relay(channel):
         key = "relay.publish_tokens.0"
         return ChannelAddress(f"{boot.relay_url}/{channel}", _reveal(boot.relay_token, key), None, key)
-    found = channel_user(boot.stage, boot.spec)
+    found = channel_user(boot.section, boot.spec)
     assert found is not None
     path, user = found
     try:

@@ -114,6 +114,7 @@ class Keeper:
         match message:
             case Ready():
                 life.ready = True
+                stage.was_ready |= not life.stands_in
                 life.parameters = message.parameters
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
@@ -330,6 +331,8 @@ class Keeper:
         self._announce("error", stage.name, "renewal_failed", reason=problem)
         self._renewed(stage, stage.generation, problem)
         stage.generation -= 1
+        if stage.exhausted and not stage.mains:  # The old one died meanwhile.
+            self._fail(stage, problem)
 
     def _bury(self, stage: SupervisedStage, life: Life) -> None:
         """Reap a dead process, take back what it held, and decide what becomes of the stage."""

@@ -1,5 +1,5 @@
 """A lane: what one stream runs through, from ingress to egress. It has stages of its own and the memory that joins them
-to each other and to inference, which serves all lanes; and it knows which stream is on it.
+to each other and to inference, which serves several lanes; and it knows which stream is on it.
 
 Who is started and told is the launcher's; see `wiring` for what is not of one stream.
 """

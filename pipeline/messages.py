@@ -205,7 +205,8 @@ class RestartRequest(msgspec.Struct, frozen=True, tag="restart"):
 class UpdateRequest(msgspec.Struct, frozen=True, tag="update_request"):
     """Change parameters of the processor that `stage` runs, from its next frame on, or width, height and fit of the
     pictures that a decode stage makes. Answered with Answer, once they are in force or were refused. `renew`: these are
-    all parameters; a new process loads them while the old one works on, and takes over when it is ready."""
+    all parameters; a new process loads them while the old one works on, and takes over when it is ready. All replicas
+    of inference run the same: whichever is named, all of them are meant, and the answer is that of the first."""
 
     stage: str
     params: dict[str, Any]

@@ -4,14 +4,14 @@ came of it, and what processes that come later are told. The processor itself de
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from pipeline.keeper import Announce, Keeper
 from pipeline.lane import Lane
 from pipeline.messages import UNASKED, Answer, Update, Updated, UpdateRequest
-from pipeline.supervised_stage import Life, SupervisedStage
+from pipeline.supervised_stage import FAILED, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
 from pipeline.topology import Decode, Inference, Topology
 from pipeline.topology_sections import Frame
@@ -19,6 +19,8 @@ from pipeline.wiring import Wiring
 
 SHOWN_CHARACTERS = 200
 """Of the parameters, in events and answers."""
+
+DIED = "died over this change; it was not made"
 
 Params = dict[str, Any]
 
@@ -42,12 +44,15 @@ class ProcessorChanges:
         self._keeper = keeper
         self._switchboard = switchboard
         self._announce = announce
+        self.renews = False
+        """Whether replicas are being renewed, one after the other."""
         self._asked: dict[int, _Asked] = {}
         self._number = UNASKED
 
     def ask(self, sender: bytes, request: UpdateRequest, lanes: Sequence[Lane]) -> None:
-        """Hand the wish to the process at work. Whoever asked is answered when that has answered, or has died. `lanes`
-        are those whose streams are meant; with none, all streams to come are."""
+        """Hand the wish to a process at work, of any replica where it is for inference. Whoever asked is answered
+        when that has answered, or has died. `lanes` are those whose streams are meant; with none, all streams to come
+        are."""
         replicas = self._keeper.of_kind(Inference)
         decode = next((each for each in self._keeper.of_kind(Decode) if each.name == request.stage), None)
         name = self._wiring.file_name(replicas[0].name)
@@ -97,7 +102,7 @@ class ProcessorChanges:
         for number, asked in list(self._asked.items()):
             if asked.life not in alive:
                 del self._asked[number]
-                asked.tell("died over this change; it was not made", {})
+                asked.tell(DIED, {})
 
     def give_up(self) -> None:
         """Answer everybody who still waits: the pipeline is at its end."""
@@ -108,21 +113,23 @@ class ProcessorChanges:
 
     def _change(self, sender: bytes, replicas: Sequence[SupervisedStage], params: Params) -> None:
         """For all streams: one replica is asked, and the others follow what it takes."""
-        busy = [problem for stage in replicas if (problem := _not_at_work(stage))]
+        problem = _not_at_work(replicas[0])
         asked = next((stage for stage in replicas if not _not_at_work(stage)), None)
+        if self.renews:
+            problem, asked = f"{replicas[0].name} is being renewed; try again", None
         if asked is None or asked.active is None:
-            self._answer(sender, False, busy[0])
+            self._answer(sender, False, problem, "loading")
             return
         life = asked.active
         tell = self._answering(sender, asked, params)
-        remember = functools.partial(self._remember, replicas, life)
+        remember = functools.partial(self._remember, replicas, life, params)
         self._ask(Update(self._next_number(), params), _Asked("", tell, life, params, remember))
 
     def _change_streams(self, sender: bytes, params: Params, lanes: Sequence[Lane]) -> None:
         """For the streams on these lanes alone; each is asked for of the replica that serves it."""
         stages = [self._keeper.stages[lane.inference] for lane in lanes]
         if problem := next(filter(None, map(_not_at_work, stages)), ""):
-            self._answer(sender, False, problem)
+            self._answer(sender, False, problem, "loading")
             return
         tell_all = _Together(len(lanes), self._answering(sender, stages[0], params))
         for lane, stage in zip(lanes, stages, strict=True):
@@ -134,12 +141,13 @@ class ProcessorChanges:
     def _tell_begin(self, stage: SupervisedStage, lane: Lane) -> None:
         self._keeper.tell(stage, lane.begin)
 
-    def _remember(self, replicas: Sequence[SupervisedStage], asked: Life, params: Params) -> None:
-        """What is in force for all; the other processes that there are follow."""
+    def _remember(self, replicas: Sequence[SupervisedStage], asked: Life, given: Params, params: Params) -> None:
+        """What is in force for all; the other processes that there are follow what was `given`: the rest may be what
+        the one that was asked has kept of a stream."""
         self._wiring.change_params(replicas[0].name, params)
         for other in (life for stage in replicas for life in stage.mains):
             if other is not asked and other.ready:
-                self._switchboard.send(other.process.boot.identity, Update(UNASKED, params))
+                self._switchboard.send(other.process.boot.identity, Update(UNASKED, given))
 
     def _resize(self, sender: bytes, stage: SupervisedStage, request: UpdateRequest) -> None:
         """Pictures of another size from the next one on, which the slots must hold."""
@@ -148,9 +156,11 @@ class ProcessorChanges:
         except ValueError as error:
             self._answer(sender, False, f"{stage.name}: {error}")
             return
-        if request.renew or stage.active is None or not stage.active.ready:
-            problem = "renew is for a processor" if request.renew else f"is {stage.state}; try again"
-            self._answer(sender, False, f"{stage.name}: {problem}")
+        if request.renew:
+            self._answer(sender, False, f"{stage.name}: renew is for a processor")
+            return
+        if stage.active is None or not stage.active.ready:
+            self._answer(sender, False, f"{stage.name} is {stage.state}; try again", "loading")
             return
         params = msgspec.to_builtins(frame)
         tell = self._answering(sender, stage, request.params)
@@ -168,15 +178,17 @@ class ProcessorChanges:
         the topology is as `before`, and after a problem no other one is. `tell` is called for each, with the problem,
         empty when it runs what is new."""
         left = list(replicas)
+        self.renews = True
 
         def begin_next() -> None:
             stage = left.pop(0)
 
             def heard(problem: str) -> None:
+                self.renews = bool(left) and not problem
                 if problem and stage is replicas[0]:
-                    self._wiring.keep_stage(stage.name, before)
+                    self._go_back(replicas, before)
                 tell(stage, problem)
-                if left and not problem:
+                if self.renews:
                     begin_next()
 
             if _not_at_work(stage):
@@ -186,19 +198,32 @@ class ProcessorChanges:
 
         begin_next()
 
+    def _go_back(self, replicas: Sequence[SupervisedStage], before: Topology) -> None:
+        """To the topology of before; so do processes that were started meanwhile, and replicas that have failed."""
+        self._wiring.keep_stage(replicas[0].name, before)
+        for stage in self._keeper.of_kind(Inference):
+            new = [life for life in stage.mains if life.process.boot.spec != self._wiring.spec(stage.name)]
+            if stage is not replicas[0] and (stage.outcome == FAILED or (new and stage.active not in new)):
+                self._keeper.restart(stage, spares_too=True)
+
     def _renew(self, sender: bytes, replicas: Sequence[SupervisedStage], params: Params) -> None:
-        """Other parameters for a new process, loaded beside the one at work."""
-        if problem := next(filter(None, map(_not_at_work, replicas)), ""):
-            self._answer(sender, False, problem)
+        """Other parameters for a new process, loaded beside the one at work. Answered once the first replica has one;
+        those that have failed are left out."""
+        replicas = [stage for stage in replicas if stage.outcome != FAILED] or replicas
+        problem = next(filter(None, map(_not_at_work, replicas)), "")
+        if problem or self.renews:
+            self._answer(sender, False, problem or f"{replicas[0].name} is being renewed; try again", "loading")
             return
         before, shown = self._wiring.topology, _shown(params)
         self._wiring.change_params(replicas[0].name, params)
+        others = "; the other replicas follow, one after the other" if len(replicas) > 1 else ""
 
         def tell(stage: SupervisedStage, problem: str) -> None:
             if not problem:
                 self._announce("info", stage.name, "updated", params=shown)
-            if problem or stage is replicas[-1]:
-                self._answer(sender, not problem, f"{stage.name}: {problem or f'changed to {shown}'}")
+            if stage is replicas[0]:
+                text = problem or f"changed to {shown}{others}"
+                self._answer(sender, not problem, f"{stage.name}: {text}")
 
         self.renew(replicas, before, tell)
 
@@ -211,21 +236,27 @@ class ProcessorChanges:
         return self._number
 
     def _heard_unasked(self, message: Updated) -> None:
-        """One that waits for its turn could not follow: it must not take over with other parameters."""
+        """One could not follow what another one has taken. One that waits for its turn must not take over with other
+        parameters; a replica at work goes on with those that it has, for the sake of its streams."""
         stage = self._keeper.stages.get(message.stage)
         life = stage.life(message.incarnation) if stage else None
-        if stage is not None and life is not None and message.params is None:
+        if stage is None or life is None or message.params is not None:
+            return
+        if life is stage.active:
+            self._announce("error", message.stage, "replica_could_not_follow", problem=message.problem)
+        else:
             self._announce("error", message.stage, "spare_could_not_follow", problem=message.problem)
             self._keeper.replace(life)
 
     def _answering(self, sender: bytes, stage: SupervisedStage, params: Params) -> Tell:
         def tell(problem: str, _params: Params) -> None:
-            self._answer(sender, not problem, f"{stage.name}: {problem or f'changed {_shown(params)}'}")
+            text = problem or f"changed {_shown(params)}"
+            self._answer(sender, not problem, f"{stage.name}: {text}", "loading" if problem == DIED else "")
 
         return tell
 
-    def _answer(self, sender: bytes, ok: bool, text: str) -> None:
-        self._switchboard.send(sender, Answer(ok, text))
+    def _answer(self, sender: bytes, ok: bool, text: str, code: Literal["", "loading"] = "") -> None:
+        self._switchboard.send(sender, Answer(ok, text, code))
 
 
 def _not_at_work(stage: SupervisedStage) -> str:

@@ -115,7 +115,8 @@ def replay_topology(
             case "egress":
                 stage["sink"] = {"file": str(video)}
             case "inference":  # A frame that is passed through while a model loads is none that it processed.
-                stage |= {"spares": 0, "while_away": "last_frame"}
+                one_process = {"replicas": None, "devices": list(stage.get("devices", ()))[:1]}
+                stage |= {"spares": 0, "while_away": "last_frame"} | one_process
     if speed == "max":
         changed["links"] = {name: link | {"policy": "block"} for name, link in raw["links"].items()}
     changed = copy.deepcopy(changed)

@@ -226,7 +226,15 @@ class Status(msgspec.Struct, frozen=True, tag="status_reply"):
     @property
     def healthy(self) -> bool:
         """Whether frames can flow, or will soon."""
-        return self.state in ("OK", "LOADING", "DRAINING")
+        return self.state in ("OK", "LOADING", "DRAINING") or self.serves
+
+    @property
+    def serves(self) -> bool:
+        """Whether streams can be sent here although it is DEGRADED: nothing has failed but replicas of inference, and
+        another one is there."""
+        failed = {stage.worker for stage in self.stages if stage.state == "FAILED"}
+        at_work = any(stage.worker == "inference" and stage.state == "READY" for stage in self.stages)
+        return self.state == "DEGRADED" and failed == {"inference"} and at_work
 
 
 class Hop(msgspec.Struct, frozen=True):

@@ -140,8 +140,8 @@ class StreamKeeper:
                 same = stream.spec == spec
                 text = "runs already" if same else "runs already, with another request; stop it first"
                 return Answer(same, f"{spec.stream} {text}", "" if same else "exists")
-        lane = self._best_free_lane()
-        if lane is None:
+        free = self._free_lanes()
+        if not free:
             run, one = ("runs", "it") if len(self._lanes) == 1 else ("run", "one")
             return Answer(
                 False, f"{self._names} {run}, and streams.max is {len(self._lanes)}; stop {one} first", "full"
@@ -150,28 +150,32 @@ class StreamKeeper:
             for field in ("publish_url", "data_url"):
                 if getattr(spec, field) and getattr(spec, field) in (stream.spec.publish_url, stream.spec.data_url):
                     return Answer(False, f"{field}: {stream.spec.stream} writes it; allowed: another", "exists")
+        problems = [self._too_much(lane.inference, len(streams)) for lane in free]
+        lane = next((lane for lane, problem in zip(free, problems, strict=True) if not problem), None)
+        if lane is None:
+            return Answer(False, problems[0], "full")
         inference = lane.inference
         if inference.outcome == FAILED:
             self._keeper.restart(inference)  # With a fresh budget, as everything else has.
         if inference.state != READY and self._wiring.topology.streams.while_loading == "refuse":
             return Answer(False, f"{inference.name} is {inference.state}; ask again when it is READY", "loading")
-        if problem := self._admission.problem(
-            self._online, len(streams) - len(self._online), inference.name, self._streams_of(inference)
-        ):
-            return Answer(False, problem, "full")
         lane.start(spec)
         return Answer(True, f"{spec.stream} is being started")
 
-    def _best_free_lane(self) -> StreamLane | None:
+    def _free_lanes(self) -> list[StreamLane]:
         """Rather of a replica of inference that has not failed, then of one that is there, then of the one that serves
         the fewest streams."""
-        free = [lane for lane in self._lanes if lane.stream is None]
 
         def burden(lane: StreamLane) -> tuple[bool, bool, int]:
             inference = lane.inference
             return inference.outcome == FAILED, inference.state != READY, self._streams_of(inference)
 
-        return min(free, key=burden, default=None)
+        return sorted((lane for lane in self._lanes if lane.stream is None), key=burden)
+
+    def _too_much(self, inference: SupervisedStage, streams: int) -> str:
+        """Why this replica is not to serve one more, while so many run or are being started; empty when it is."""
+        online = self._online
+        return self._admission.problem(online, streams - len(online), inference.name, self._streams_of(inference))
 
     def _streams_of(self, inference: SupervisedStage) -> int:
         """How many this replica serves."""

@@ -87,6 +87,7 @@ class SupervisedStage:
         self.revive_at = 0.0
         self.deaths: collections.deque[float] = collections.deque()
         self.restarts = 0
+        self.was_ready = False
         self.last_death = ""  # how the latest process died
         self.recovery = Recovery()
         self.cpu_before = 0.0
@@ -125,9 +126,9 @@ class SupervisedStage:
 
     @property
     def is_new(self) -> bool:
-        """Whether no real process of the stage is there, and none was ever started again: what goes wrong now was wrong
-        from the start."""
-        return not self.mains and not self.restarts
+        """Whether no real process of the stage is there, or ever was ready: what goes wrong now was wrong from the
+        start."""
+        return not self.mains and not self.restarts and not self.was_ready
 
     @property
     def over(self) -> bool:

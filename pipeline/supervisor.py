@@ -288,9 +288,8 @@ class Supervisor:
             case TraceRequest():
                 self._switchboard.send(sender, self._wiring.traces())
             case PlanRequest():
-                at_work = (stage.active for stage in self._keeper.of_kind(Inference) if stage.active is not None)
-                described = next((life.parameters for life in at_work), None)
-                self._switchboard.send(sender, plan_of(self._wiring, described))
+                described = (stage.active.parameters for stage in self._keeper.of_kind(Inference) if stage.active)
+                self._switchboard.send(sender, plan_of(self._wiring, next(filter(None, described), None)))
             case RecordRequest():
                 self._switchboard.send(sender, self._recording.ask(message))
             case RecordEndRequest():
@@ -337,6 +336,8 @@ class Supervisor:
         self._service_manager.reloading()
         before = self._wiring.topology
         try:
+            if self._changes.renews:
+                raise NeedsNewStart("inference is being renewed; try again when it is through")
             changed = self._wiring.adopt(self._read_again())
         except (TopologyFileError, NeedsNewStart, OSError) as error:
             self._announce("error", "launcher", "reload_refused", reason=str(error))
@@ -378,7 +379,8 @@ class Supervisor:
     def _set_log_level(self, request: LogLevelRequest) -> Answer:
         """Until the topology file is read again."""
         named = ("launcher", *self._stages)
-        if request.stage not in named:
+        in_file = {self._wiring.file_name(stage) for stage in self._stages}
+        if request.stage not in named and request.stage not in in_file:
             return Answer(ok=False, text=f"no stage {request.stage!r}; there are: {', '.join(named)}")
         name = self._wiring.file_name(request.stage)  # Of several streams' stages, all that the file calls so.
         before = self._wiring.topology.logs.level_of(name)
@@ -440,6 +442,8 @@ class Supervisor:
 
     def _state(self) -> str:
         states = {stage.state for stage in self._stages.values() if not stage.of_one_stream}
+        if FAILED not in states and any(stage.state == READY for stage in self._keeper.of_kind(Inference)):
+            states -= {stage.state for stage in self._keeper.of_kind(Inference)} - {READY}
         if FAILED in states:
             return "DEGRADED"
         if states == {FINISHED}:

@@ -135,7 +135,7 @@ SERVICES = ("relay", "api", "otel", "recording")
 """Processes that are no stages. They end after the stages, and are started again whenever they end before."""
 
 OF_ONE_STREAM = (Ingress, Decode, Egress)
-"""With streams on request, these live as long as a stream does; inference serves one after the other."""
+"""With streams on request, these live as long as a stream does; inference stays."""
 
 
 class Link(Section, kw_only=True, frozen=True):
@@ -195,15 +195,16 @@ class Topology(Section, kw_only=True, frozen=True):
         return producer is not None and not isinstance(self.stages[producer], Ingress)
 
 
-def channel_user(name: str, stage: Stage | None) -> tuple[str, ChannelUser] | None:
-    """The section of the stage `name` that names channels, if one does, after its dotted path."""
+def channel_user(path: str, stage: Stage | None) -> tuple[str, ChannelUser] | None:
+    """The section of the stage at `path`, such as stages.egress, that names channels, if one does, after its own
+    path."""
     match stage:
         case Ingress(source=Source() as section):
-            return f"stages.{name}.source", section
+            return f"{path}.source", section
         case Egress(sink=Sink() as section):
-            return f"stages.{name}.sink", section
+            return f"{path}.sink", section
         case Publisher() | Recorder():
-            return f"stages.{name}", stage
+            return path, stage
     return None
 
 

@@ -13,13 +13,13 @@ import yaml
 from pipeline.shipped import shipped_names
 from pipeline.topology import AnyStage, Stage, Topology
 from pipeline.topology_graph import check_graph
-from pipeline.topology_values import TopologyError
+from pipeline.topology_values import Name, TopologyError
 
 HIDDEN = "(hidden)"
 
 _TOKEN_KEYS = ("token", "tokens", "publish_tokens", "subscribe_tokens")
 
-_AT = re.compile(r"^(?P<problem>.*) - at `(?P<kind>key in )?\$(?P<path>[^`]*)`$", re.S)
+_AT = re.compile(r"^(?P<problem>.*) - at (?P<kind>`key` in )?`\$(?P<path>[^`]*)`$", re.S)
 _FIELD = re.compile(r"unknown field `(?P<field>[^`]+)`")
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 _REGEX = re.compile(r"^Expected `str` matching regex .*$", re.S)
@@ -175,7 +175,7 @@ def _explain(message: str, raw: Any) -> tuple[tuple[str, ...], str]:
     problem, path = (match["problem"], match["path"]) if match else (message, "")
     keys = _keys(path, raw)
     if match and match["kind"]:
-        return keys, f"a name here has another form; allowed: {_allowed_values(('name',), raw)}"
+        return keys, f"{_misnamed(keys, raw)!r} is no name; allowed: {_allowed_values(('name',), raw)}"
     if unknown := _FIELD.search(problem):
         allowed = ", ".join(_allowed(keys, raw))
         return (*keys, unknown["field"]), f"unknown key; allowed here: {allowed}"
@@ -184,6 +184,19 @@ def _explain(message: str, raw: Any) -> tuple[tuple[str, ...], str]:
     allowed_here = _allowed_values(keys, raw)
     problem = _REGEX.sub("has another form", problem)
     return keys, problem + (f"; allowed: {allowed_here}" if allowed_here else "")
+
+
+def _misnamed(keys: tuple[str, ...], raw: Any) -> str:
+    """The first key of a section of names that is none."""
+    section = raw
+    for key in keys:
+        section = section[key]
+    for name in section:
+        try:
+            msgspec.convert(name, Name)
+        except msgspec.ValidationError:
+            return str(name)
+    return ""
 
 
 def _keys(path: str, raw: Any) -> tuple[str, ...]:

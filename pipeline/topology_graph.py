@@ -84,11 +84,10 @@ def _check_logs(topology: Topology) -> None:
 def _check_memory(topology: Topology) -> None:
     if topology.frame_memory == "host":
         return
-    if topology.device == "cpu":
-        raise TopologyError("frame_memory", "device is cpu; allowed with it: host")
     for path, inference in _of_kind(topology, Inference):
-        if "cpu" in inference.devices:
-            raise TopologyError("frame_memory", f"{path}.devices has cpu; allowed with it: host")
+        if "cpu" in (inference.devices or (topology.device,)):
+            key = f"{path}.devices has" if inference.devices else "device is"
+            raise TopologyError("frame_memory", f"{key} cpu; allowed with it: host")
 
 
 def _check_spine(topology: Topology) -> None:
@@ -413,7 +412,7 @@ def _of_kind(topology: Topology, kind: type[_S]) -> Iterator[tuple[str, _S]]:
 
 
 def _channel_users(topology: Topology) -> Iterator[tuple[str, ChannelUser]]:
-    found = (channel_user(name, stage) for name, stage in topology.stages.items())
+    found = (channel_user(f"stages.{name}", stage) for name, stage in topology.stages.items())
     return filter(None, found)
 
 

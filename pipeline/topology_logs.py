@@ -22,9 +22,9 @@ class LogFile(Section, kw_only=True, frozen=True):
 
 
 class Logs(Section, kw_only=True, frozen=True):
-    """Events go to standard error: `console` is for people, `json` is one object a line. `level` is the lowest that is
-    logged, `stages` names stages (relay, api, otel and launcher too) for which it is another one; it holds for what
-    they report and print, and for what the launcher says of them. `file` takes them too."""
+    """Events go to standard error: `console` is for people, `json` is one object a line. `level` is the lowest that
+    is logged, `stages` names stages as the file does (relay, api, otel and launcher too) for which it is another one;
+    it holds for what they report and print, and for what the launcher says of them. `file` takes them too."""
 
     format: Form = "console"
     level: Level = "INFO"
@@ -32,5 +32,5 @@ class Logs(Section, kw_only=True, frozen=True):
     file: LogFile | None = None
 
     def level_of(self, stage: str) -> Level:
-        """The lowest level that is logged of `stage`."""
-        return self.stages.get(stage, self.level)
+        """The lowest level that is logged of `stage`, such as decode.2, which the file calls decode."""
+        return self.stages.get(stage.partition(".")[0], self.level)

@@ -177,12 +177,12 @@ MAX_STREAMS = 16
 
 class Streams(Section, kw_only=True, frozen=True):
     """How many streams may run at once, each with an ingress, a decode, an egress and links of its own; inference
-    serves all of them. With `on_request` none runs until somebody asks for it on the control socket, and who asks says
-    what it reads and writes: ingress has no `source`, egress no `sink`; more than one stream needs that.
-    `while_loading`: what becomes of a request while no processor is at work, it waits or is refused. A stream whose
-    source is gone, or never came, for `source_timeout` seconds ends by itself. One more is refused if, by what those
-    that run were measured to cost, all of them would take more than `admit_below` of inference's time or of the
-    machine's CPU cores; 0: never."""
+    serves all of them, or each of its replicas some. With `on_request` none runs until somebody asks for it on the
+    control socket, and who asks says what it reads and writes: ingress has no `source`, egress no `sink`; more than
+    one stream needs that. `while_loading`: what becomes of a request while no processor is at work, it waits or is
+    refused. A stream whose source is gone, or never came, for `source_timeout` seconds ends by itself. One more is
+    refused if, by what those that run were measured to cost, all of them would take more than `admit_below` of
+    inference's time or of the machine's CPU cores; 0: never."""
 
     max: Annotated[int, msgspec.Meta(ge=1, le=MAX_STREAMS)] = 1
     on_request: bool = False
@@ -368,20 +368,19 @@ PROCESSOR_KINDS = ("callable", "comfyui", "comfystream", "trickle_app", "file")
 
 
 class Processor(Section, kw_only=True, frozen=True):
-    """What inference runs: `callable` names a function or class as module:name, with `params` as its keyword arguments;
-    `comfyui` is a workflow, with `params` as changes of it: {nodes: {"3": {inputs: {seed: 7}}}}; `comfystream` is one
-    that ComfyStream runs; `trickle_app` names a
-    processor written for trickle-app (pytrickle), module:name, with `params` for its load_model and update_params;
-    `file` is a program saved by torch.jit.save or torch.export.save. `compile` has torch compile a callable or a file,
-    in the mode that it names; the first frame waits for no compilation.
+    """What inference runs: `callable` names a function or class as module:name, with `params` as its keyword
+    arguments; `comfyui` is a workflow, with `params` as changes of it: {nodes: {"3": {inputs: {seed: 7}}}};
+    `comfystream` is one that ComfyStream runs; `trickle_app` names a processor written for trickle-app (pytrickle),
+    module:name, with `params` for its load_model and update_params; `file` is a program saved by torch.jit.save or
+    torch.export.save. `compile` has torch compile a callable or a file, in the mode that it names; the first frame
+    waits for no compilation.
 
-    `threads` is how many CPU threads torch may use, by default half of the cores: with all of them, one busy neighbour
-    stalls every parallel loop (a 7 ms frame took 270 ms). `audio`: the processor takes the sound too, which else goes
-    out as it came. Of a coroutine up to `in_flight` frames are under way at a time; they are shown in their order.
-    With `batch` a callable gets frames of several streams at a time, as one tensor (n, height, width, 3).
-    `on_error` is what viewers see in the place of a frame on
-    which it failed: the frame before, or the input passed through. After `give_up_after` failures in a row its process
-    is started again; 0: never."""
+    `threads` is how many CPU threads torch may use, by default half of the cores, shared among replicas: with all of
+    them, one busy neighbour stalls every parallel loop (a 7 ms frame took 270 ms). `audio`: the processor takes the
+    sound too, which else goes out as it came. Of a coroutine up to `in_flight` frames are under way at a time; they
+    are shown in their order. With `batch` a callable gets frames of several streams at a time, as one tensor (n,
+    height, width, 3). `on_error` is what viewers see in the place of a frame on which it failed: the frame before, or
+    the input passed through. After `give_up_after` failures in a row its process is started again; 0: never."""
 
     callable: Callable | None = None
     comfyui: ComfyUI | None = None

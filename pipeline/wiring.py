@@ -40,6 +40,7 @@ from pipeline.topology import (
 from pipeline.topology_changes import changed_stages, link_format
 from pipeline.topology_logs import Level
 from pipeline.topology_sections import Frame
+from pipeline.topology_values import Device
 from pipeline.traces import TraceRings
 
 RECORDING = "recording"
@@ -247,7 +248,7 @@ class Wiring:
             stream=lane.begin.stream if lane is not None else "",
             epoch=lane.epoch if lane is not None else NO_STREAM,
             log_level=self.topology.logs.level_of(self.file_name(stage)),
-            device=replica.device if replica is not None else self.topology.device,
+            device=self._device(stage),
             frame=self.frame(stage),
             stats_fd=self._stats_fds[stage][seat],
             spec=spec,
@@ -280,7 +281,14 @@ class Wiring:
             if replica is not None
             else (),
             source_timeout=self.topology.streams.source_timeout if on_request else None,
+            of_several=self.topology.streams.max > len(self._replicas),
         )
+
+    def _device(self, stage: str) -> Device:
+        """That of the replica of inference which it is, or which serves its lane."""
+        lane = self._lanes.get(stage)
+        replica = self._replicas.get(stage if lane is None else lane.inference)
+        return self.topology.device if replica is None else replica.device
 
     def _allow_private(self, spec: AnyStage | None) -> bool | None:
         api = self.topology.api
@@ -416,7 +424,7 @@ class Wiring:
 
     def _relay_token(self, stage: str) -> str | None:
         """What opens the relay to `stage`; None if it has no business there, or needs none."""
-        found = channel_user(stage, self.spec(stage))
+        found = channel_user(f"stages.{self.file_name(stage)}", self.spec(stage))
         if self.topology.relay is None or found is None or not any(map(is_on_relay, channels_of(found[1]).values())):
             return None
         return self.topology.relay.own_token

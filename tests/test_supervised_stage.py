@@ -45,6 +45,13 @@ def test_one_process_is_enough_where_nothing_else_is_said(make_stage):
     assert (stage.wants(), stage.state) == (NOTHING, READY)
 
 
+def test_a_stage_that_was_ready_once_was_not_wrong_from_the_start(make_stage):
+    stage = make_stage()
+    assert stage.is_new
+    stage.was_ready = True
+    assert not stage.is_new
+
+
 def test_spares_are_started_once_one_is_at_work(make_stage):
     stage = make_stage(seats=3, **{"stages.inference.spares": 2})
     first = live(stage, ready=False)

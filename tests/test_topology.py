@@ -203,6 +203,7 @@ def test_a_stage_cannot_have_a_name_that_is_taken(tmp_path: Path, name: str) -> 
         ({"logs.level": "LOUD"}, r"logs\.level: .*allowed: DEBUG, INFO"),
         ({"logs.stages": {"decode": "LOUD"}}, r"logs\.stages\.decode: .*allowed: DEBUG, INFO"),
         ({"logs.stages": {"decoder": "DEBUG"}}, r"logs\.stages\.decoder: no such stage; allowed: api, decode, "),
+        ({"logs.stages": {"decode.1": "DEBUG"}}, r"logs\.stages: 'decode\.1' is no name; allowed: up to 32 letters"),
         ({"logs.format": "xml"}, r"logs\.format: .*allowed: console, json"),
         ({"logs.file": {"path": ""}}, r"logs\.file\.path: .*length >= 1"),
         ({"logs.file": {"path": "a", "max_bytes": 10}}, r"logs\.file\.max_bytes: .*>= 1024"),

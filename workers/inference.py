@@ -85,14 +85,14 @@ def _open_frames(device: torch.device, boot: LinkBoot, slots: Sequence[Slot], pi
     return CudaFrames(slot_tensors(slab, boot.slots, boot.format), boot.format, pictures)
 
 
-def choose_device(wanted: str) -> torch.device:
-    """The device that the topology names. Raises WorkerRefused when this machine does not have it."""
+def choose_device(wanted: str, key: str) -> torch.device:
+    """The device that the topology names under `key`. Raises WorkerRefused when this machine does not have it."""
     available = torch.cuda.device_count()
     if wanted == "auto":
         return torch.device("cuda:0" if available else "cpu")
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= available:
-        raise WorkerRefused(f"device: {wanted} is not there; torch {torch.__version__} sees {available} CUDA devices")
+        raise WorkerRefused(f"{key}: {wanted} is not there; torch {torch.__version__} sees {available} CUDA devices")
     return device
 
 
@@ -125,7 +125,9 @@ def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, InferenceSpec)
     torch.set_num_threads(spec.processor.threads or max(1, (os.cpu_count() or 1) // 2 // spec.pool_size))
-    device = choose_device(worker.boot.device)
+    device = choose_device(worker.boot.device, f"{worker.boot.section}.devices" if spec.devices else "device")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # Processors, and whatever they load, may say no more than "cuda".
     _check_memory(worker.boot, device)
     processor = make_processor(spec.processor)
     try:

@@ -30,7 +30,7 @@ async def change(line: LauncherLine, given: dict[str, Any], stream: str = "") ->
     if params.processor:
         answer = await line.update(stage_of(status, "inference"), params.processor, stream)
         if not answer.ok:
-            raise await _refusal(line, answer, "")
+            raise _refusal(answer, "")
         done |= params.processor
     if params.size is not None and waits_for_a_stream(status):
         ignored += ["width", "height"]  # A size is a stream's, and there is none.
@@ -39,7 +39,7 @@ async def change(line: LauncherLine, given: dict[str, Any], stream: str = "") ->
         for stage in _decoders(status, stream):
             answer = await line.update(stage, size)
             if not answer.ok:
-                raise await _refusal(line, answer, "; the other parameters are in force" if done else "")
+                raise _refusal(answer, "; the other parameters are in force" if done else "")
         done |= size
     return Changed(done, ignored)
 
@@ -64,10 +64,8 @@ def has_stream(status: Status) -> bool:
     return bool(under_way(status)) or (not waits_for_a_stream(status) and status.state in ("OK", "LOADING"))
 
 
-async def _refusal(line: LauncherLine, answer: Answer, done: str) -> ApiError:
-    """What was asked for is wrong, or nobody is there just now to take it."""
-    status = await line.status()
-    at_work = any(stage.worker == "inference" and stage.state == "READY" for stage in status.stages)
-    if answer.code == "loading" or not at_work:
+def _refusal(answer: Answer, done: str) -> ApiError:
+    """What is asked for is wrong, or nobody is there just now to take it."""
+    if answer.code == "loading":
         return not_now(f"{answer.text}{done}", "loading")
     return ApiError(422, f"{answer.text}{done}", code="invalid")

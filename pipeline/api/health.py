@@ -17,13 +17,14 @@ LOOK_SECONDS = 1.0
 HealthState = Literal["IDLE", "LOADING", "OK", "DEGRADED", "ERROR"]
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """`reasons` says what is wrong when something is. IDLE: everything is loaded, and a stream may be asked for;
     OK: frames can flow; DEGRADED: a stage has failed for good; ERROR: the pipeline is at its end, or its launcher
-    silent."""
+    silent. `serves`: streams can be sent here although it is DEGRADED, see Status.serves."""
 
     status: HealthState
     reasons: list[str]
+    serves: bool = False
 
     @property
     def http_status(self) -> int:
@@ -33,13 +34,13 @@ class Health(msgspec.Struct, frozen=True):
     @property
     def is_loaded(self) -> bool:
         """Whether streams can be sent here now, and need not wait for a model."""
-        return self.status in ("IDLE", "OK")
+        return self.status in ("IDLE", "OK") or self.serves
 
 
 def health_of(status: Status) -> Health:
     reasons = [redacted(reason) for reason in status.reasons]
     if status.state == "DEGRADED":
-        return Health("DEGRADED", reasons)
+        return Health("DEGRADED", reasons, status.serves)
     if status.state not in ("OK", "LOADING"):
         return Health("ERROR", [*reasons, f"the pipeline is {status.state}"])
     if status.state == "LOADING":

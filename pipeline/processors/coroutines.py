@@ -18,10 +18,12 @@ class CoroutineThread:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._device: int | None = None  # the CUDA device that "cuda" means to whoever starts it
 
     def begin(self, awaitable: Awaitable[T]) -> Future[T]:
         """Run it beside whatever runs already."""
         if not self._thread.is_alive():
+            self._device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
             self._thread.start()
         return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop)
 
@@ -38,6 +40,8 @@ class CoroutineThread:
         self._loop.close()
 
     def _run(self) -> None:
+        if self._device is not None:
+            torch.cuda.set_device(self._device)
         with torch.inference_mode():
             self._loop.run_forever()
 

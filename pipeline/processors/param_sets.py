@@ -129,7 +129,7 @@ class ParamSets:
 
     def _check(self, order: Update) -> None:
         """What one of several streams may have of its own. Raises ProcessorError."""
-        if order.lane is None or len(self._worker.lanes) == 1:
+        if order.lane is None or not self._worker.boot.of_several:
             return
         if getattr(self._processor, "is_made_anew", False):
             raise ProcessorError(

@@ -5,7 +5,7 @@ import { h, setText } from "./dom.js";
 let made = 0;
 
 export class Field {
-  /** `kind` is that of messages.Parameter; `hint` says what is allowed. */
+  /** `kind` is that of status.Parameter; `hint` says what is allowed. */
   constructor(name, { kind = "text", value = null, hint = "", min, max, step, choices = [], multiline, ...more } = {}) {
     const id = `field-${++made}`;
     this.name = name;

@@ -78,8 +78,9 @@ export class Waterfall {
 
 /** [[name, p50, p95], ...] of the stages, and what is left of end to end. */
 function ofStages(status) {
-  const stages = SPINE.map((worker) => status.stages.find((stage) => stage.worker === worker));
-  const known = stages.filter((stage) => stage.latency_ms[0] !== null);
+  const known = SPINE.map((worker) =>
+    status.stages.find((stage) => stage.worker === worker && stage.latency_ms[0] !== null),
+  ).filter(Boolean);
   const hops = known.map((stage) => [stage.stage, ...stage.latency_ms]);
   const inside = hops.reduce((sum, [, p50]) => sum + p50, 0);
   const [whole] = status.end_to_end_ms;

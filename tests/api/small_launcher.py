@@ -228,7 +228,7 @@ class SmallLauncher:
 
     def _update(self, sender: bytes, request: UpdateRequest) -> None:
         if self.inference != "READY":
-            answer = Answer(False, f"inference is {self.inference}: no processor is at work; try again")
+            answer = Answer(False, f"inference is {self.inference}: no processor is at work; try again", "loading")
         elif request.stage not in ("inference", "decode"):
             answer = Answer(False, f"no stage {request.stage!r}")
         elif "refuse" in request.params:

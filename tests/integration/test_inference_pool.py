@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.api.health import health_of
 from tests.integration.box import FPS, STREAMS, box, check_unmixed, write_films
 from tests.integration.camera import Camera
 
@@ -64,8 +65,11 @@ def test_every_replica_takes_what_is_changed_for_all(long_source: Path, tmp_path
 
         answer = running.line.update("inference", {"word": "renewed"}, renew=True)
         assert answer.ok, answer
+        assert answer.text.endswith("; the other replicas follow, one after the other")
+        busy = running.line.update("inference", {"word": "x"}, stream="s1")
+        assert (busy.ok, busy.code) == (False, "loading")
         for replica in ("inference.1", "inference.2"):
-            assert running.pipeline.wait_for(f"updated stage={replica} .*renewed")
+            running.pipeline.wait_for(f"updated stage={replica} .*renewed")
         running.pipeline.wait_for(r'text stage=inference.1 .*text="s0 \d renewed 0"')
         running.pipeline.wait_for(r'text stage=inference.2 .*text="s1 \d renewed 7"')
 
@@ -95,8 +99,9 @@ def test_streams_go_where_inference_has_not_failed(long_source: Path, tmp_path: 
     with box(tmp_path, inference={"replicas": 2, "restart": {"max_restarts": 0, "window": 60}}) as running:
         assert running.kill("inference.1")
         running.pipeline.wait_for("failed stage=inference.1")
-        status = running.line.status()
-        assert status.state == "DEGRADED"
+        health = health_of(running.line.status())
+        assert (health.status, health.http_status, health.is_loaded) == ("DEGRADED", 200, True)
+        assert "inference.1: " in health.reasons[0]
         with Camera(long_source, f"{running.relay}/s0-in"):
             running.start(0)
             running.wait_until_online(0)

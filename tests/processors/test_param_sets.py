@@ -38,7 +38,7 @@ class Worker:
     def __init__(self, lanes: int) -> None:
         self.lanes = [WorkerLane(LaneBoot(number, f"s{number}", number, LINK, LINK, "")) for number in range(lanes)]
         self.answers: list[tuple[int, Any, str]] = []
-        self.boot = SimpleNamespace(on_request=True)
+        self.boot = SimpleNamespace(on_request=True, of_several=lanes > 1)
 
     def lane(self, number: int) -> WorkerLane:
         return self.lanes[number]
