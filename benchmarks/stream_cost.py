@@ -145,7 +145,7 @@ def count_processes(bench: Bench, seconds: float) -> ByWorker:
                 descriptors=process.num_fds(),
                 rss_mb=memory.rss / 1e6,
                 pss_mb=memory.pss / 1e6,
-                cpu_ms=1000 * (after[process.pid] - before.get(process.pid, 0.0)) / seconds,
+                cpu_ms=1000 * (after.get(process.pid, 0.0) - before.get(process.pid, 0.0)) / seconds,
             )
             worker = worker_of(process, bench.node.pid)
             found[worker] = found.get(worker, Held()) + held
