@@ -95,6 +95,24 @@ def test_a_format_that_did_not_fit_is_announced_again(open_context, endpoint, wr
     assert read(reader, 2) == [AAC, AudioPacket(0, b"end")]
 
 
+def test_a_rest_loses_nothing_and_the_next_stream_begins_anew(open_context, endpoint, writer):
+    reader = AudioReader(endpoint, open_context())
+    writer.announce(AAC)
+    for pts in range(MAX_QUEUED_PACKETS // 2):
+        writer.write(pts, b"of the first")
+    writer.rest()
+    writer.rest()
+    assert [message.pts for message in read(reader, MAX_QUEUED_PACKETS // 2 + 1)[1:]] == list(
+        range(MAX_QUEUED_PACKETS // 2)
+    )
+    writer.wake()
+    writer.repeat_recent()
+    writer.announce(AAC)
+    writer.write(7, b"of the second")
+    assert read(reader, 2) == [AAC, AudioPacket(7, b"of the second")]
+    assert writer.dropped == 0
+
+
 def test_a_successor_that_writes_a_file_hears_what_was_sent_of_late_in_order(open_context, endpoint, writer):
     first = open_context()
     reader = AudioReader(endpoint, first)

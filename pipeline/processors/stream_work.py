@@ -80,6 +80,7 @@ class StreamWork:
 
     def begin(self) -> None:
         self.runs = True
+        self._side.wake()
         self._params.begin(self.lane)
         if not self.is_paused:
             self._params.use(self.lane)
@@ -131,6 +132,7 @@ class StreamWork:
             self._sound.finish()
         self._tell_processor("end_stream")
         self._side.end("text")
+        self._side.rest()
         self.writer.end()
         self.runs = False
 
