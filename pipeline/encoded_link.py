@@ -212,9 +212,14 @@ class EncodedReader:
         self._asked_at = time.monotonic()
         self._tell(EncodedAttach(self.cursor.segment))
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether ingress has not answered yet."""
+        return self._asked_at is not None
+
     def insist(self) -> None:
         """Ask again if there was no answer: what is sent while the connection to an ingress that died is still there is
-        lost with it. To be called now and then."""
+        lost with it. To be called now and then while it `is_asking`."""
         if self._asked_at is not None and time.monotonic() - self._asked_at > ANSWER_SECONDS:
             self.attach()
 

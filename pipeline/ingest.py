@@ -5,6 +5,7 @@ What it hands on are bytes of numbered segments; it never looks into them.
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -17,8 +18,9 @@ from pipeline.trickle.subscriber import TrickleSubscriber
 from pipeline.worker import Worker
 
 CHUNK_BYTES = 64 * 1024
-RETRY_SECONDS = 0.25
-"""How often an absent channel is asked for; the protocol has no way to be told."""
+RETRY_SECONDS, MAX_RETRY_SECONDS, RETRY_SHARE = 0.25, 1.0, 0.1
+"""How often an absent channel is asked for; the protocol has no way to be told. The longer it has been absent the less
+often, so that no more than a tenth of the wait is added to it."""
 
 GONE_SECONDS = 10.0
 """A channel that was read from, and is absent for so long, has ended while nobody could say so: ingress was being
@@ -50,6 +52,7 @@ class TrickleIngest:
         self._gap = False
         self._stream = 0
         self._gone_since: float | None = None
+        self._absent_since: float | None = None
         self._timeout = source_timeout
         self._heard = 0.0  # when the last byte came, or would have been taken
         self._room = asyncio.Event()
@@ -81,8 +84,11 @@ class TrickleIngest:
             loop.remove_reader(fd)
 
     async def _subscribe_until_end(self) -> None:
-        while not await self._subscribe():  # noqa: ASYNC110 - nobody tells when a channel comes
-            await asyncio.sleep(RETRY_SECONDS)
+        while not await self._subscribe():
+            now = time.monotonic()
+            self._absent_since = self._absent_since or now
+            waited = now - self._absent_since
+            await asyncio.sleep(min(max(RETRY_SECONDS, RETRY_SHARE * waited), MAX_RETRY_SECONDS))
         self._worker.info("source_ended", url=self._url)
         self._worker.farewell = "the source has ended"
 
@@ -151,7 +157,7 @@ class TrickleIngest:
         is_first = not self._numbers.begun
         number = self._numbers.link_number(segment.seq())
         offset, gap = 0, segment.discontinuity or self._gap
-        self._waiting_for, self._gap, self._gone_since = "", False, None
+        self._waiting_for, self._gap, self._gone_since, self._absent_since = "", False, None, None
         if is_first:
             self._worker.info("first_segment", url=self._url, seq=segment.seq())
         async with segment:

@@ -53,7 +53,7 @@ from pipeline.worker_lane import WorkerLane
 if TYPE_CHECKING:
     import asyncio
 
-HEARTBEAT_MS = 100
+HEARTBEAT_MS = 200
 EXIT_REFUSED = 78
 """sysexits.h EX_CONFIG: starting again would not help."""
 

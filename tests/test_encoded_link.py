@@ -33,7 +33,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 READ_AND_DIE = """
 import os, signal, sys, msgspec, zmq
 from pipeline.encoded_link import EncodedReader
-from pipeline.messages import EncodedBoot
+from pipeline.boot import EncodedBoot
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=EncodedBoot)
 reader = EncodedReader(boot, zmq.Context(), owner=1)
 wanted, got = int(sys.argv[2]), 0

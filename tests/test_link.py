@@ -20,7 +20,7 @@ CONSUME = """
 import sys, msgspec
 from pipeline.link import open_reader
 from pipeline.memory.slot_table import Outcome
-from pipeline.messages import FrameFormat, LinkBoot
+from pipeline.boot import FrameFormat, LinkBoot
 
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
 reader = open_reader(boot, owner=1)
@@ -37,7 +37,7 @@ while True:
 PRODUCE = """
 import sys, msgspec
 from pipeline.link import LinkWriter
-from pipeline.messages import FrameFormat, LinkBoot
+from pipeline.boot import FrameFormat, LinkBoot
 
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=LinkBoot)
 writer = LinkWriter(boot, owner=1)

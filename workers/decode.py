@@ -65,7 +65,7 @@ class Decode:
         poller.register(self._worker.wake_fd, zmq.POLLIN)
         ended = False
         while not ended:
-            events = dict(poller.poll(POLL_MS))
+            events = dict(poller.poll(POLL_MS if self._worker.draining or self._source.is_asking else None))
             self._source.insist()
             self._worker.clear_wake()
             self._greet_restarted()

@@ -30,6 +30,9 @@ from pipeline.trickle.sink import TrickleSink
 from pipeline.worker import Worker, WorkerRefused, run
 
 POLL_SECONDS = 0.1
+IDLE_POLL_SECONDS, IDLE_AFTER_SECONDS = 0.5, 2.0
+"""Nobody wakes this process for sound, text and refusals; without frames they are looked for less often."""
+
 NOMINAL_FPS = 30
 """Guides the rate control only; frames are encoded when they come, at the times they carry."""
 
@@ -56,6 +59,7 @@ class Egress:
         self._encoder = _open_encoder(worker, spec)
         self._pace = self._open_pace(spec) if self._trickle is not None and boot.live else None
         self._sound = self._open_sound(spec)
+        self._last_frame_ns = 0
         self._told_codec = ""
         self._tell_codec()
 
@@ -87,6 +91,7 @@ class Egress:
         self._sound.close()
 
     def _serve(self, slot: Slot) -> None:
+        self._last_frame_ns = time.monotonic_ns()
         self._stats.add(Word.UNITS_IN)
         if self._before.has_picture(slot.pts):  # A predecessor wrote it, and died before it could say so.
             self._reader.release(slot, slot.verdict)
@@ -164,8 +169,11 @@ class Egress:
 
     def _patience(self) -> float:
         """Seconds for which a frame may be waited for."""
-        left = self._keep_alive.seconds_left(time.monotonic_ns())
-        return POLL_SECONDS if left is None else min(left, POLL_SECONDS)
+        now_ns = time.monotonic_ns()
+        left = self._keep_alive.seconds_left(now_ns)
+        if left is not None:
+            return min(left, POLL_SECONDS)
+        return IDLE_POLL_SECONDS if now_ns - self._last_frame_ns > IDLE_AFTER_SECONDS * 1e9 else POLL_SECONDS
 
     def _check_access(self) -> None:
         if self._trickle is not None and self._trickle.access_denied is not None:
