@@ -114,7 +114,7 @@ class Keeper:
         match message:
             case Ready():
                 life.ready = True
-                stage.was_ready |= not life.stands_in
+                stage.has_loaded |= stage.takes_turns and not life.stands_in
                 life.parameters = message.parameters
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))

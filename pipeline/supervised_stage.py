@@ -87,7 +87,7 @@ class SupervisedStage:
         self.revive_at = 0.0
         self.deaths: collections.deque[float] = collections.deque()
         self.restarts = 0
-        self.was_ready = False
+        self.has_loaded = False  # of inference: a processor was ready to work
         self.last_death = ""  # how the latest process died
         self.recovery = Recovery()
         self.cpu_before = 0.0
@@ -126,9 +126,9 @@ class SupervisedStage:
 
     @property
     def is_new(self) -> bool:
-        """Whether no real process of the stage is there, or ever was ready: what goes wrong now was wrong from the
-        start."""
-        return not self.mains and not self.restarts and not self.was_ready
+        """Whether no real process of the stage is there, none was ever started again, and none had its model loaded:
+        what goes wrong now was wrong from the start."""
+        return not self.mains and not self.restarts and not self.has_loaded
 
     @property
     def over(self) -> bool:

@@ -45,10 +45,10 @@ def test_one_process_is_enough_where_nothing_else_is_said(make_stage):
     assert (stage.wants(), stage.state) == (NOTHING, READY)
 
 
-def test_a_stage_that_was_ready_once_was_not_wrong_from_the_start(make_stage):
+def test_a_stage_whose_model_was_loaded_once_was_not_wrong_from_the_start(make_stage):
     stage = make_stage()
     assert stage.is_new
-    stage.was_ready = True
+    stage.has_loaded = True
     assert not stage.is_new
 
 
