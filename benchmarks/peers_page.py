@@ -59,13 +59,17 @@ class Origin(msgspec.Struct, frozen=True):
 
 def page(figures: Figures, failures: Failures, limits: Limits, origin: Origin) -> str:
     """Markdown: a table for each case, the plots, the machine, the versions, the command."""
-    parts = [f"`{origin.command}`: {origin.rounds} rounds of {origin.seconds:g} s. {origin.machine}."]
+    parts = [f"`{origin.command}`: {_rounds(origin.rounds)} of {origin.seconds:g} s. {origin.machine}."]
     parts.append(_left_out(origin))
     for name in dict.fromkeys(case for case, _ in (*figures, *failures)):
         parts += [f"### {_title(CASES[name])}", _table(name, figures, failures, limits)]
     parts += [f"![{TITLES[kind]}]({IMAGES}/peers-{kind}.svg)" for kind in TITLES]
     parts += list(_doubts(figures))
     return "\n\n".join(parts)
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'s' * (count != 1)}"
 
 
 def plots(figures: Figures, limits: Limits) -> dict[str, str]:

@@ -59,3 +59,17 @@ def test_each_stream_has_its_chain_and_one_is_watched_and_changed(
             page.tab.get_by_role("button", name=f"Stop the stream {name}").click()
             page.wait_for_text(f"[data-stream='{name}']", "ENDED")
         page.wait_for_text("#health", "IDLE")
+
+
+def test_each_replica_of_inference_has_its_box(browser: Any, tmp_path: Path) -> None:
+    edges = {"callable": "pipeline.processors.torch_ops:edges", "threads": 1}
+    topology = on_request("t-page-pool", processor=edges)
+    topology["streams"] = {"max": 3, "on_request": True}
+    topology["stages"]["inference"]["replicas"] = 2
+    with RunningPipeline(topology, tmp_path) as pipeline:
+        pipeline.wait_for("active stage=inference", 2)
+        with OpenedPage(browser, pipeline.url_of("api")) as page:
+            for replica in ("inference.1", "inference.2"):
+                page.wait_for_text(f"[id='stage-{replica}']", "READY")
+            page.until("() => document.querySelectorAll('.flow:not([hidden])').length === 2")
+            assert page.tab.locator(".stage.shared h3").all_text_contents() == ["inference.1"]
