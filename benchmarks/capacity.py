@@ -13,7 +13,6 @@ predicts every other, and the error is told. It knows nothing of memory bandwidt
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -21,12 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench_settings import one_search
+from benchmarks.running_bench import running_bench
 from pipeline.bench.benched import benched
 from pipeline.bench.helper_process import HelperDied
-from pipeline.bench.measure import Bench
 from pipeline.bench.node import NodeFailed
-from pipeline.bench.progress import BenchProgress
 from pipeline.bench.report import Report, ReportFileError, Step, read_report
 from pipeline.topology_file import TopologyFileError, load_topology, parse_override
 
@@ -172,19 +169,15 @@ def measure(options: argparse.Namespace, console: Console) -> list[Report]:
 
 def _measure(options: argparse.Namespace, console: Console) -> Report:
     topology = benched(load_topology(options.file, dict(map(parse_override, options.set))))
-    settings = one_search(
+    with running_bench(
         topology,
         options.file,
+        console,
         seconds=options.seconds,
         latency_ms=LATENCY_MS,
         max_fps=MAX_FPS,
         reference_fps=options.fps,
-    )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        BenchProgress(console) as progress,
-        Bench(topology, settings, Path(folder), progress) as bench,
-    ):
+    ) as bench:
         bench.warm_up()
         bench.find_limit(0)
         for share in FITTED_SHARES:

@@ -12,7 +12,6 @@ slope that is three times its own uncertainty, and amounts to more than 5 % over
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench_settings import one_search
+from benchmarks.running_bench import running_bench
 from benchmarks.soak_figures import Kill, Sample, Soak, per_minute, slopes_of
 from benchmarks.soak_page import soak_page
 from pipeline.bench.benched import benched
@@ -29,7 +28,6 @@ from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.measure import SPINE, Bench
 from pipeline.bench.node import NodeFailed
-from pipeline.bench.progress import BenchProgress
 from pipeline.bench.report import Machine
 from pipeline.bench.words import Play, Played, Stop, Tell, Watched
 from pipeline.topology_file import TopologyFileError, load_topology, parse_override
@@ -61,26 +59,22 @@ def main() -> None:
 def measure(options: argparse.Namespace, console: Console) -> Soak:
     """Raises NodeFailed when the pipeline does not last."""
     topology = benched(load_topology(options.file, dict(map(parse_override, options.set))))
-    settings = one_search(
+    machine = describe_machine()
+    with running_bench(
         topology,
         options.file,
+        console,
         seconds=SEARCH_S,
         latency_ms=LATENCY_MS,
         max_fps=MAX_FPS,
         reference_fps=30.0,
-    )
-    machine = describe_machine()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        BenchProgress(console) as progress,
-        Bench(topology, settings, Path(folder), progress) as bench,
-    ):
+    ) as bench:
         bench.warm_up()
         if options.fps is None:
             bench.find_limit(0)
         capacity = options.fps or bench.report().limits[0].sustained
         fps = max(1.0, round(options.share * capacity, 1))
-        progress.phase(f"{options.minutes:g} minutes at {fps:g} fps, a kill every {options.every:g} s")
+        bench.progress.phase(f"{options.minutes:g} minutes at {fps:g} fps, a kill every {options.every:g} s")
         run = _Run(bench, fps, options.every)
         run.play(60 * options.minutes)
         return run.result(machine, str(options.file), capacity)

@@ -13,8 +13,8 @@ import argparse
 import contextlib
 import operator
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -22,13 +22,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench_settings import one_search
+from benchmarks.running_bench import running_bench
 from pipeline.bench.benched import Benched, benched
 from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.measure import Bench
 from pipeline.bench.node import NodeFailed
-from pipeline.bench.progress import BenchProgress
 from pipeline.bench.report import Machine
 from pipeline.bench.usage import worker_of
 from pipeline.bench.words import Play, Stop
@@ -191,22 +190,16 @@ def _topology(options: argparse.Namespace, most: int) -> Benched:
     return benched(load_topology(options.file, changes | {"streams.max": most, "streams.admit_below": 0}))
 
 
-@contextlib.contextmanager
-def _bench(topology: Benched, options: argparse.Namespace, console: Console) -> Iterator[Bench]:
-    settings = one_search(
+def _bench(topology: Benched, options: argparse.Namespace, console: Console) -> AbstractContextManager[Bench]:
+    return running_bench(
         topology,
         options.file,
+        console,
         seconds=options.seconds,
         latency_ms=LATENCY_MS,
         max_fps=options.fps,
         reference_fps=options.fps,
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        BenchProgress(console) as progress,
-        Bench(topology, settings, Path(folder), progress) as bench,
-    ):
-        yield bench
 
 
 def _together(parts: Iterable[Held]) -> Held:

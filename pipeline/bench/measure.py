@@ -56,7 +56,7 @@ class Bench:
 
     def __init__(self, benched: Benched, settings: Settings, folder: Path, progress: Progress) -> None:
         self._benched, self._settings = benched, settings
-        self._progress = progress
+        self.progress = progress
         self._began = datetime.now(UTC).isoformat(timespec="seconds")
         self._machine = describe_machine()
         self._warnings = [problem] if (problem := idle_problem()) else []
@@ -74,7 +74,7 @@ class Bench:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._progress.phase("starting the pipeline")
+            self.progress.phase("starting the pipeline")
             self.node = stack.enter_context(self.node)
             self.source = stack.enter_context(HelperProcess(sys.executable, "pipeline.bench.source"))
             self.viewer = stack.enter_context(HelperProcess(sys.executable, "pipeline.bench.viewer"))
@@ -112,7 +112,7 @@ class Bench:
 
     def warm_up(self) -> None:
         """Until the first picture is through: a processor may load or compile then."""
-        self._progress.begin("the first picture", self._benched.ready_s)
+        self.progress.begin("the first picture", self._benched.ready_s)
         self.want_streams(1)
         self.prepare(FIRST_PICTURE_FPS)
         before = self.node.status().frames.delivered
@@ -123,12 +123,12 @@ class Bench:
             self._stop_source()
         self.node.settle()
         self._tell()
-        self._progress.done("the first picture", "is through")
+        self.progress.done("the first picture", "is through")
 
     def find_limit(self, number: int) -> None:
         """Of one stream, for the `number`-th time: those after the first begin near what was found."""
         settings = self._settings
-        self._progress.phase(f"the highest rate of one stream, {number + 1} of {settings.repeats}")
+        self.progress.phase(f"the highest rate of one stream, {number + 1} of {settings.repeats}")
         known = next((limit.sustained for limit in self._limits if limit.sustained), None)
         start, factor = (known, REFINEMENT) if known else (min(settings.reference_fps, settings.max_fps), 2.0)
         self._limits.append(
@@ -151,7 +151,7 @@ class Bench:
         fps = self._settings.reference_fps
         if not any(limit.sustained >= fps for limit in self._limits):
             return
-        self._progress.phase(f"latency and cost at {fps:g} fps")
+        self.progress.phase(f"latency and cost at {fps:g} fps")
         for _ in range(self._settings.repeats):
             self._step("reference", 1, fps)
 
@@ -161,7 +161,7 @@ class Bench:
             held = any(step.sustained for step in self._steps if step.fps >= self._settings.reference_fps)
             self._most_streams = int(held)
             return
-        self._progress.phase(f"how many streams at {self._settings.reference_fps:g} fps")
+        self.progress.phase(f"how many streams at {self._settings.reference_fps:g} fps")
         fps = self._settings.reference_fps
         self._most_streams = find_count(lambda count: self._hold_at_once(count, fps), most)
         self.want_streams(1)
@@ -171,7 +171,7 @@ class Bench:
         try:
             return self._sustains("streams", count, fps)
         except StreamRefused as refusal:
-            self._progress.done(f"{count} x {fps:g} fps", f"refused: {refusal}")
+            self.progress.done(f"{count} x {fps:g} fps", f"refused: {refusal}")
             return False
 
     def _step(self, purpose: str, streams: int, fps: float) -> Step:
@@ -179,7 +179,7 @@ class Bench:
         seconds = WARM_UP_S + self._settings.seconds
         self.want_streams(streams)
         self.prepare(fps)
-        self._progress.begin(what, seconds + ARRIVING_S)
+        self.progress.begin(what, seconds + ARRIVING_S)
         lines = list(self.node.lines)
         self.source.send(Play([line.source for line in lines], seconds))
         began = time.monotonic()
@@ -197,7 +197,7 @@ class Bench:
         self._steps.append(step)
         self.node.check()
         self.node.settle()
-        self._progress.done(what, _in_words(step))
+        self.progress.done(what, _in_words(step))
         return step
 
     def _watch_cards(self, until: float) -> dict[str, float]:
@@ -213,14 +213,14 @@ class Bench:
     def _kill(self, worker: str) -> None:
         best = max((limit.sustained for limit in self._limits), default=0.0)
         fps = min(self._settings.reference_fps, max(1.0, SHARE_FOR_KILLS * best))
-        self._progress.phase(f"recovery of {worker} at {fps:g} fps")
+        self.progress.phase(f"recovery of {worker} at {fps:g} fps")
         self.prepare(fps)
         for number in range(self._settings.kills):
             what = f"kill {number + 1} of {self._settings.kills}"
-            self._progress.begin(what, BEFORE_KILL_S + AFTER_KILL_S)
+            self.progress.begin(what, BEFORE_KILL_S + AFTER_KILL_S)
             found = self._kill_once(worker, fps)
             self._recoveries.append(found)
-            self._progress.done(what, found.problem or f"{found.new_ms:.0f} ms, {found.lost} pictures lost")
+            self.progress.done(what, found.problem or f"{found.new_ms:.0f} ms, {found.lost} pictures lost")
 
     def _kill_once(self, worker: str, fps: float) -> Recovery:
         self.source.send(Play(self.urls(), float("inf")))

@@ -11,7 +11,7 @@ from pipeline.api.health import health_of
 from tests.integration.box import FPS, STREAMS, box, check_unmixed, write_films
 from tests.integration.camera import Camera
 
-SECONDS = 12
+SECONDS = 6
 
 SERVED_BY = {0: "inference.1", 1: "inference.2", 2: "inference.1"}
 """Each stream goes to the replica that has fewest."""

@@ -1,0 +1,48 @@
+"""What `launcher.py bench` runs, for benchmarks that use its parts: one search of the limit at most, without kills."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.bench.benched import Benched
+from pipeline.bench.measure import Bench
+from pipeline.bench.progress import BenchProgress
+from pipeline.bench.report import Settings
+
+
+@contextmanager
+def running_bench(
+    topology: Benched,
+    file: Path,
+    console: Console,
+    *,
+    seconds: float,
+    latency_ms: float,
+    max_fps: float,
+    reference_fps: float,
+) -> Iterator[Bench]:
+    """Pipeline, source and viewer run inside. `seconds` are those of a step; the rest is as in Settings. Raises
+    NodeFailed or HelperDied."""
+    settings = Settings(
+        topology=str(file),
+        processor=topology.processor,
+        command=" ".join(sys.argv),
+        width=topology.width,
+        height=topology.height,
+        seconds=seconds,
+        latency_ms=latency_ms,
+        max_fps=max_fps,
+        reference_fps=reference_fps,
+        repeats=1,
+        kills=0,
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        BenchProgress(console) as progress,
+        Bench(topology, settings, Path(folder), progress) as bench,
+    ):
+        yield bench
