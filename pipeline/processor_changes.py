@@ -201,6 +201,8 @@ class ProcessorChanges:
     def _go_back(self, replicas: Sequence[SupervisedStage], before: Topology) -> None:
         """To the topology of before; so do processes that were started meanwhile, and replicas that have failed."""
         self._wiring.keep_stage(replicas[0].name, before)
+        if self._keeper.stopping:
+            return
         for stage in self._keeper.of_kind(Inference):
             new = [life for life in stage.mains if life.process.boot.spec != self._wiring.spec(stage.name)]
             if stage is not replicas[0] and (stage.outcome == FAILED or (new and stage.active not in new)):

@@ -1,5 +1,6 @@
 """Real descriptors, sockets and directories for the tests of everything that processes share."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -13,6 +14,12 @@ import zmq
 from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.link import FrameLink
 from pipeline.memory.slab import create_slab
+
+with contextlib.suppress(ModuleNotFoundError):  # The interpreter of the tests of ComfyUI does without.
+    from hypothesis import settings
+
+    settings.register_profile("no deadlines", deadline=None)  # No test asserts on wall time.
+    settings.load_profile("no deadlines")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from pipeline.control import ControlLine
 from pipeline.media.verify import verify_recording
+from pipeline.run_dir import control_endpoint
 from tests.integration.conftest import FPS, SECONDS
 from tests.integration.running import RunningPipeline
 
@@ -140,6 +143,9 @@ def test_frames_under_way_are_tried_again_when_inference_dies(launch: Launch, so
     processor = {"callable": f"{OPS}:at_a_time", "params": {"seconds": 0.2}, "in_flight": 4}
     pipeline = launch(source, stages__inference__processor=processor)
     pipeline.wait_for('text="4 under way"')
+    with ControlLine(control_endpoint(pipeline.name)) as line:
+        while not any(slot.state == "IN_USE" for link in line.status().links[:1] for slot in link.slots):
+            time.sleep(0.01)  # Nobody tells of what is only in the slot table.
     os.kill(pipeline.pid_of("inference"), signal.SIGKILL)
     assert pipeline.end() == 0, pipeline.log
 
