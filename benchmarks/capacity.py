@@ -20,12 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.running_bench import running_bench
+from benchmarks.running_bench import failures_told, running_bench
 from pipeline.bench.benched import benched
-from pipeline.bench.helper_process import HelperDied
-from pipeline.bench.node import NodeFailed
 from pipeline.bench.report import Report, ReportFileError, Step, read_report
-from pipeline.topology_file import TopologyFileError, load_topology, parse_override
+from pipeline.topology_file import load_topology, parse_override
 
 SECONDS, LATENCY_MS, MAX_FPS, FPS = 4.0, 100.0, 480.0, 30.0
 TOLD_CORES = (1, 2, 4, 8, 16, 32)
@@ -138,14 +136,9 @@ def predict_streams(model: Model, cores: int, fps: float) -> Prediction:
 def main() -> None:
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    try:
+    with failures_told(ReportFileError, NotEnough):
         reports = [read_report(path) for path in options.reports] or measure(options, console)
         models = [fit(report) for report in reports]
-    except (TopologyFileError, ReportFileError, NotEnough) as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except (NodeFailed, HelperDied) as failure:
-        sys.exit(str(failure))
     console.print(*tables(models, options.fps), sep="\n")
     for warning in (f"{report.machine.cores} cores: {text}" for report in reports for text in report.warnings):
         console.print(f"warning: {warning}", style="yellow", highlight=False)

@@ -9,9 +9,25 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.bench.benched import Benched
+from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.measure import Bench
+from pipeline.bench.node import NodeFailed
 from pipeline.bench.progress import BenchProgress
 from pipeline.bench.report import Settings
+from pipeline.topology_file import TopologyFileError
+
+
+@contextmanager
+def failures_told(*mistakes: type[Exception]) -> Iterator[None]:
+    """Ends the program with one line for what is wrong inside: exit code 2 for a mistake in the topology, or one of
+    `mistakes`, and 1 when pipeline, source or viewer did not last."""
+    try:
+        yield
+    except (TopologyFileError, *mistakes) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except (NodeFailed, HelperDied) as failure:
+        sys.exit(str(failure))
 
 
 @contextmanager

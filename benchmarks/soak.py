@@ -20,17 +20,15 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.running_bench import running_bench
+from benchmarks.running_bench import failures_told, running_bench
 from benchmarks.soak_figures import Kill, Sample, Soak, per_minute, slopes_of
 from benchmarks.soak_page import soak_page
 from pipeline.bench.benched import benched
-from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.measure import SPINE, Bench
-from pipeline.bench.node import NodeFailed
 from pipeline.bench.report import Machine
 from pipeline.bench.words import Play, Played, Stop, Tell, Watched
-from pipeline.topology_file import TopologyFileError, load_topology, parse_override
+from pipeline.topology_file import load_topology, parse_override
 
 MINUTES, EVERY_S, SHARE = 60.0, 30.0, 0.8
 SAMPLE_S, TELL_S = 1.0, 10.0
@@ -40,13 +38,8 @@ SEARCH_S, LATENCY_MS, MAX_FPS = 4.0, 100.0, 480.0
 def main() -> None:
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    try:
+    with failures_told():
         soak = measure(options, console)
-    except TopologyFileError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except (NodeFailed, HelperDied) as failure:
-        sys.exit(str(failure))
     console.print(*tables(soak), sep="\n")
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(soak)))

@@ -22,16 +22,14 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.running_bench import running_bench
+from benchmarks.running_bench import failures_told, running_bench
 from pipeline.bench.benched import Benched, benched
-from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.measure import Bench
-from pipeline.bench.node import NodeFailed
 from pipeline.bench.report import Machine
-from pipeline.bench.usage import worker_of
+from pipeline.bench.usage import processes_of, worker_of
 from pipeline.bench.words import Play, Stop
-from pipeline.topology_file import TopologyFileError, load_topology, parse_override
+from pipeline.topology_file import load_topology, parse_override
 from pipeline.topology_sections import MAX_STREAMS
 
 STREAMS, FPS, SECONDS = 4, 10.0, 10.0
@@ -83,13 +81,8 @@ class StreamCost(msgspec.Struct, frozen=True):
 def main() -> None:
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    try:
+    with failures_told():
         cost = measure(options, console)
-    except TopologyFileError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except (NodeFailed, HelperDied) as failure:
-        sys.exit(str(failure))
     console.print(*tables(cost), sep="\n")
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(cost)))
@@ -135,7 +128,7 @@ def count_processes(bench: Bench, seconds: float) -> ByWorker:
     after = _cpu_s(bench.node.pid)
     bench.node.check()
     found: ByWorker = {}
-    for process in _tree(bench.node.pid):
+    for process in processes_of(bench.node.pid):
         with contextlib.suppress(psutil.NoSuchProcess), process.oneshot():
             memory = process.memory_full_info()
             held = Held(
@@ -151,16 +144,11 @@ def count_processes(bench: Bench, seconds: float) -> ByWorker:
     return found
 
 
-def _tree(launcher: int) -> list[psutil.Process]:
-    root = psutil.Process(launcher)
-    return [root, *root.children(recursive=True)]
-
-
 def _cpu_s(launcher: int) -> dict[int, float]:
     """CPU seconds so far by process. From the scheduler's own count (proc(5), schedstat, nanoseconds): the one of
     /proc/PID/stat is in steps of 10 ms, as much as an idle process uses in a second."""
     used: dict[int, float] = {}
-    for process in _tree(launcher):
+    for process in processes_of(launcher):
         for thread in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
             with contextlib.suppress(OSError):
                 used[process.pid] = used.get(process.pid, 0.0) + int(thread.read_text().split()[0]) / 1e9

@@ -41,7 +41,6 @@ class AudioWriter:
         self._format: AudioFormat | None = None
         self._recent: deque[AudioMessage] = deque(maxlen=REPEATED_PACKETS)
         self._socket = self._connect()
-        self._rests = False
         self._encoder = msgspec.msgpack.Encoder()
 
     def announce(self, form: AudioFormat) -> None:
@@ -86,15 +85,13 @@ class AudioWriter:
     def rest(self) -> None:
         """The stream is over: what was sent goes out, and nobody is looked for until `wake`. Looking for a reader that
         is not there takes 5 ms of CPU time a second."""
-        if not self._rests:
-            self._socket.close()
-            self._rests = True
+        self._socket.close()
 
     def wake(self) -> None:
         """Another stream begins, which has said nothing yet; no matter whether there was a rest."""
-        if self._rests:
+        if self._socket.closed:
             self._socket = self._connect()
-            self._rests, self._format = False, None
+            self._format = None
             self._recent.clear()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from pipeline.memory.cuda_probe import probe
 from pipeline.replicas import replicas_of
 from pipeline.topology import Topology
 from pipeline.topology_changes import link_format
-from pipeline.topology_values import Device
+from pipeline.topology_values import card_of
 
 
 class FrameMemory:
@@ -67,12 +67,10 @@ def _slabs_by_device(topology: Topology) -> dict[int, dict[str, int]]:
     """Bytes of each link's slab by its name, on the device of the replica that serves the link's lane."""
     slabs: dict[int, dict[str, int]] = {}
     for replica in replicas_of(topology):
+        card = card_of(replica.device)
+        assert card is not None, "check_graph has seen to that"
         for lane in replica.lanes:
             for own, of in lane_links(topology, lane).items():
                 nbytes = slab_bytes(topology.links[of].slots, link_format(topology, of).nbytes)
-                slabs.setdefault(_number_of(replica.device), {})[own] = nbytes
+                slabs.setdefault(card, {})[own] = nbytes
     return slabs
-
-
-def _number_of(device: Device) -> int:
-    return 0 if device == "auto" else int(device.removeprefix("cuda:"))

@@ -5,7 +5,6 @@ What it hands on are bytes of numbered segments; it never looks into them.
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -51,7 +50,6 @@ class TrickleIngest:
         self._waiting_for = ""
         self._gap = False
         self._stream = 0
-        self._gone_since: float | None = None
         self._absent_since: float | None = None
         self._timeout = source_timeout
         self._heard = 0.0  # when the last byte came, or would have been taken
@@ -84,11 +82,8 @@ class TrickleIngest:
             loop.remove_reader(fd)
 
     async def _subscribe_until_end(self) -> None:
-        while not await self._subscribe():
-            now = time.monotonic()
-            self._absent_since = self._absent_since or now
-            waited = now - self._absent_since
-            await asyncio.sleep(min(max(RETRY_SECONDS, RETRY_SHARE * waited), MAX_RETRY_SECONDS))
+        while not await self._subscribe():  # noqa: ASYNC110 - nobody tells when a channel comes
+            await asyncio.sleep(min(max(RETRY_SECONDS, RETRY_SHARE * self._absent_seconds), MAX_RETRY_SECONDS))
         self._worker.info("source_ended", url=self._url)
         self._worker.farewell = "the source has ended"
 
@@ -121,6 +116,7 @@ class TrickleIngest:
             raise self._channel.refusal(denied) from denied
         except ChannelGone:
             self._say_waiting("waiting_for_source")
+            self._absent_since = self._absent_since or asyncio.get_running_loop().time()
             return self._is_gone_for_good()
         return True
 
@@ -146,9 +142,12 @@ class TrickleIngest:
             return False
         self._numbers.begin_anew()
         self._gap = True
-        now = asyncio.get_running_loop().time()
-        self._gone_since = self._gone_since or now
-        return now - self._gone_since > (self._timeout or GONE_SECONDS)
+        return self._absent_seconds > (self._timeout or GONE_SECONDS)
+
+    @property
+    def _absent_seconds(self) -> float:
+        """For how long the channel has not been there; 0: it is."""
+        return asyncio.get_running_loop().time() - self._absent_since if self._absent_since is not None else 0.0
 
     async def _read(self, segment: SegmentReader) -> None:
         if segment.stream != self._stream:
@@ -157,7 +156,7 @@ class TrickleIngest:
         is_first = not self._numbers.begun
         number = self._numbers.link_number(segment.seq())
         offset, gap = 0, segment.discontinuity or self._gap
-        self._waiting_for, self._gap, self._gone_since, self._absent_since = "", False, None, None
+        self._waiting_for, self._gap, self._absent_since = "", False, None
         if is_first:
             self._worker.info("first_segment", url=self._url, seq=segment.seq())
         async with segment:

@@ -118,9 +118,7 @@ class Keeper:
                 life.parameters = message.parameters
                 took = round(time.monotonic() - life.started, 3)
                 self._announce("info", stage.name, "ready", seconds=took, detail=message.detail, role=_role(life))
-                if (
-                    level := self._wiring.topology.logs.level_of(self._wiring.file_name(stage.name))
-                ) != life.process.boot.log_level:
+                if (level := self._wiring.topology.logs.level_of(stage.name)) != life.process.boot.log_level:
                     self._switchboard.send(life.process.boot.identity, SetLogLevel(level))  # Changed while it loaded.
                 tap = life.process.boot.tap
                 if tap is not None and tap.recording != self._wiring.recording:
@@ -279,7 +277,7 @@ class Keeper:
     def _could_not_start(self, stage: SupervisedStage, python: str | None, error: OSError) -> None:
         """An interpreter that is not there is a mistake in the topology; whatever else the system lacks may pass."""
         if python is not None and error.errno in _NOT_A_PROGRAM:
-            reason = f"cannot start {python}: {error.strerror}; see stages.{self._wiring.file_name(stage.name)}.python"
+            reason = f"cannot start {python}: {error.strerror}; see {self._wiring.section(stage.name)}.python"
             stage.refused = stage.is_new
             self._give_up(stage, reason)
         else:

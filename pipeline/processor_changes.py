@@ -113,13 +113,11 @@ class ProcessorChanges:
 
     def _change(self, sender: bytes, replicas: Sequence[SupervisedStage], params: Params) -> None:
         """For all streams: one replica is asked, and the others follow what it takes."""
-        problem = _not_at_work(replicas[0])
-        asked = next((stage for stage in replicas if not _not_at_work(stage)), None)
-        if self.renews:
-            problem, asked = f"{replicas[0].name} is being renewed; try again", None
-        if asked is None or asked.active is None:
+        asked = next((stage for stage in replicas if not _not_at_work(stage)), replicas[0])
+        if problem := self._renewed_now(replicas) or _not_at_work(asked):
             self._answer(sender, False, problem, "loading")
             return
+        assert asked.active is not None
         life = asked.active
         tell = self._answering(sender, asked, params)
         remember = functools.partial(self._remember, replicas, life, params)
@@ -212,9 +210,8 @@ class ProcessorChanges:
         """Other parameters for a new process, loaded beside the one at work. Answered once the first replica has one;
         those that have failed are left out."""
         replicas = [stage for stage in replicas if stage.outcome != FAILED] or replicas
-        problem = next(filter(None, map(_not_at_work, replicas)), "")
-        if problem or self.renews:
-            self._answer(sender, False, problem or f"{replicas[0].name} is being renewed; try again", "loading")
+        if problem := self._renewed_now(replicas) or next(filter(None, map(_not_at_work, replicas)), ""):
+            self._answer(sender, False, problem, "loading")
             return
         before, shown = self._wiring.topology, _shown(params)
         self._wiring.change_params(replicas[0].name, params)
@@ -228,6 +225,10 @@ class ProcessorChanges:
                 self._answer(sender, not problem, f"{stage.name}: {text}")
 
         self.renew(replicas, before, tell)
+
+    def _renewed_now(self, replicas: Sequence[SupervisedStage]) -> str:
+        """Why they are not to be changed while some run what is new and some what was before; empty when they are."""
+        return f"{replicas[0].name} is being renewed; try again" if self.renews else ""
 
     def _ask(self, update: Update, asked: _Asked) -> None:
         self._asked[update.number] = asked

@@ -393,7 +393,7 @@ class Supervisor:
         logs = self._wiring.topology.logs
         self._display.adopt(logs)
         for stage in self._stages.values():
-            self._keeper.tell(stage, SetLogLevel(logs.level_of(self._wiring.file_name(stage.name))))
+            self._keeper.tell(stage, SetLogLevel(logs.level_of(stage.name)))
 
     def _announce(self, level: EventLevel, source: str, name: str, /, **fields: str | int | float) -> None:
         self._display.event(level, source, name, fields)

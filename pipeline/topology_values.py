@@ -40,6 +40,13 @@ FrameMemory = Literal["host", "cuda-ipc", "cuda-vmm"]
 descriptors of virtual memory."""
 
 
+def card_of(device: Device) -> int | None:
+    """The number of the card that the topology's `device` names: the first one for auto, None for cpu."""
+    if device == "cpu":
+        return None
+    return int(device.removeprefix("cuda:")) if device.startswith("cuda:") else 0
+
+
 class TopologyError(Exception):
     """A mistake in a topology. `path` is dotted, such as `stages.decode.input`; the text says what is allowed."""
 

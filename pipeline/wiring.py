@@ -158,6 +158,10 @@ class Wiring:
         lane = self._lanes.get(stage)
         return stage.removesuffix(lane_suffix(lane.number, self.topology)) if lane is not None else stage
 
+    def section(self, stage: str) -> str:
+        """Where the file says what the stage is to do."""
+        return f"stages.{self.file_name(stage)}"
+
     @property
     def _name_of_inference(self) -> str:
         name = self.topology.stage_of(Inference)
@@ -241,13 +245,13 @@ class Wiring:
         return WorkerBoot(
             pipeline=self.topology.name,
             stage=stage,
-            section=stage if spec is None else f"stages.{self.file_name(stage)}",
+            section=stage if spec is None else self.section(stage),
             incarnation=incarnation,
             launcher_pid=os.getpid(),
             control_endpoint=self.control_endpoint,
             stream=lane.begin.stream if lane is not None else "",
             epoch=lane.epoch if lane is not None else NO_STREAM,
-            log_level=self.topology.logs.level_of(self.file_name(stage)),
+            log_level=self.topology.logs.level_of(stage),
             device=self._device(stage),
             frame=self.frame(stage),
             stats_fd=self._stats_fds[stage][seat],
@@ -424,7 +428,7 @@ class Wiring:
 
     def _relay_token(self, stage: str) -> str | None:
         """What opens the relay to `stage`; None if it has no business there, or needs none."""
-        found = channel_user(f"stages.{self.file_name(stage)}", self.spec(stage))
+        found = channel_user(self.section(stage), self.spec(stage))
         if self.topology.relay is None or found is None or not any(map(is_on_relay, channels_of(found[1]).values())):
             return None
         return self.topology.relay.own_token

@@ -13,7 +13,6 @@ from pipeline.link import LinkWriter
 from pipeline.media.access_unit import Codec, StreamInfo
 from pipeline.media.audio_decoder import AudioDecoder
 from pipeline.media.decoder import VideoDecoder
-from pipeline.media.hardware import card_of
 from pipeline.media.live_decoder import LiveDecoder, Picture, Sound
 from pipeline.memory.slot_pixels import open_target
 from pipeline.memory.slot_table import Outcome
@@ -23,6 +22,7 @@ from pipeline.recording.changes import RecordedChanges
 from pipeline.recording.format import Change
 from pipeline.topology import Decode as DecodeSpec
 from pipeline.topology_sections import Frame
+from pipeline.topology_values import card_of
 from pipeline.worker import Worker, run
 
 POLL_MS = 100

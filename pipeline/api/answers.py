@@ -9,7 +9,7 @@ from pipeline.status import FrameCount, StageStatus, Status, StreamSpec, StreamS
 
 UNDER_WAY = ("STARTING", "ONLINE", "STOPPING")
 
-OF_STREAMS = ("ingress", "decode", "inference", "egress")
+SPINE = ("ingress", "decode", "inference", "egress")
 """The workers that streams go through."""
 
 GATEWAY_ID = "gateway_request_id"
@@ -127,7 +127,7 @@ def under_way(status: Status) -> list[StreamStatus]:
 
 def is_of_another(stream: StreamStatus, stage: StageStatus) -> bool:
     """Whether the stream does not go through this stage, as others do; services belong to all."""
-    return stage.worker in OF_STREAMS and bool(stream.stages) and stage.stage not in stream.stages
+    return stage.worker in SPINE and bool(stream.stages) and stage.stage not in stream.stages
 
 
 def is_called(spec: StreamSpec, name: str) -> bool:

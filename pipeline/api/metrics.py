@@ -7,6 +7,7 @@ each metric means to an operator is in docs/metrics.md.
 import platform
 from collections.abc import Callable, Iterator
 
+from pipeline.api.answers import SPINE
 from pipeline.api.drops import DROPS, drops_by_stage
 from pipeline.api.exposition import Described, Sample, Scrape
 from pipeline.api.hardware import GpuStats
@@ -16,7 +17,6 @@ from pipeline.status import LinkStatus, StageStatus, Status, StreamStatus
 
 STAGE_STATES = ("STARTING", "READY", "BACKOFF", "FINISHED", "FAILED", "IDLE")
 STREAM_STATES = ("STARTING", "ONLINE", "STOPPING")
-SPINE = ("ingress", "decode", "inference", "egress")
 ON_FRAMES = SPINE[1:]
 COUNTS_UNITS = (*SPINE, "publisher", "recorder")
 

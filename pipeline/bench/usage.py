@@ -20,12 +20,17 @@ class Used(msgspec.Struct, frozen=True):
 def used_by_worker(launcher: int) -> dict[str, Used]:
     """All processes of one kind together, by worker, and the launcher. Processes that have ended are in none."""
     found: dict[str, list[Used]] = {}
-    root = psutil.Process(launcher)
-    for process in (root, *root.children(recursive=True)):
+    for process in processes_of(launcher):
         with contextlib.suppress(psutil.NoSuchProcess):
             if worker := worker_of(process, launcher):
                 found.setdefault(worker, []).append(Used(cpu_s_of(process), process.memory_info().rss / 1e6))
     return {worker: _together(used) for worker, used in found.items()}
+
+
+def processes_of(launcher: int) -> list[psutil.Process]:
+    """The launcher and everything below it. Raises psutil.NoSuchProcess when it is gone."""
+    root = psutil.Process(launcher)
+    return [root, *root.children(recursive=True)]
 
 
 def cpu_s_of(process: psutil.Process) -> float:

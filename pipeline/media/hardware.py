@@ -61,13 +61,6 @@ def open_decoder(codec: str, card: int | None) -> OpenedDecoder:
         return OpenedDecoder(_decoder(codec, None), f"NVDEC of card {card} does not open: {error.strerror or error}")
 
 
-def card_of(device: str) -> int | None:
-    """The number of the card that the topology's `device` names: the first one for auto, None for cpu."""
-    if device == "cpu":
-        return None
-    return int(device.removeprefix("cuda:")) if device.startswith("cuda:") else 0
-
-
 def _decoder(codec: str, accelerator: HWAccel | None) -> VideoCodecContext:
     context = av.CodecContext.create(codec, "r", hwaccel=accelerator)
     assert isinstance(context, VideoCodecContext)

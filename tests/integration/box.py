@@ -5,8 +5,8 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.media.pattern import write_pattern
 from pipeline.media.verify import RecordingReport, verify_recording
 from pipeline.run_dir import control_endpoint
 from pipeline.status import StreamSpec, StreamStatus
+from tests.integration.camera import Camera
 from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline
 
 FPS = 10
@@ -40,6 +41,16 @@ class Box:
         spec = StreamSpec(stream=name, subscribe_url=f"{name}-in", publish_url=f"{name}-out", **fields)
         answer = self.line.start_stream(spec)
         assert answer.ok, answer
+
+    def play(self, films: Iterable[Path], cameras: ExitStack) -> None:
+        """Start a stream for each film, play them as long as `cameras` is open, and wait until all are online."""
+        numbered = list(enumerate(films))
+        for number, _ in numbered:
+            self.start(number)
+        for number, film in numbered:
+            cameras.enter_context(Camera(film, f"{self.relay}/s{number}-in"))
+        for number, _ in numbered:
+            self.wait_until_online(number)
 
     def wait_until_online(self, number: int) -> None:
         self.pipeline.wait_for(f"stream_online stage=launcher stream=s{number} ")

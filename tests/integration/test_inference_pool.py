@@ -24,12 +24,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_the_death_of_one_replica_is_no_matter_of_the_others_streams(films: list[Path], tmp_path: Path) -> None:
     with box(tmp_path, inference={"replicas": 2}) as running, ExitStack() as cameras:
+        running.play(films, cameras)
         for number in range(STREAMS):
-            running.start(number)
-        for number, film in enumerate(films):
-            cameras.enter_context(Camera(film, f"{running.relay}/s{number}-in"))
-        for number in range(STREAMS):
-            running.wait_until_online(number)
             assert running.stream(number).stages[-1] == SERVED_BY[number]
         survivor = running.pipeline.pid_of("inference.1")
 

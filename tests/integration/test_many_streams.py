@@ -30,19 +30,14 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_streams_are_never_mixed_whatever_dies(films: list[Path], tmp_path: Path) -> None:
     with box(tmp_path) as running, ExitStack() as cameras:
-        for number in range(STREAMS):
-            running.start(number)
-        for number, film in enumerate(films):
-            cameras.enter_context(Camera(film, f"{running.relay}/s{number}-in"))
-        for number in range(STREAMS):
-            running.wait_until_online(number)
+        running.play(films, cameras)
 
         for stage in ("inference", "decode.2", "egress.3", "ingress.1"):
             os.kill(running.pipeline.pid_of(stage), signal.SIGKILL)
         for stage in ("inference", "decode.2", "egress.3", "ingress.1"):
             running.pipeline.wait_for(f"ready stage={stage}", 2)
         for number in range(STREAMS):
-            running.pipeline.wait_for(f"stream_stopped stage=launcher stream=s{number} ")
+            running.wait_until_over(number)
 
         status = running.line.status()
         assert status.frames.balanced, status.frames
@@ -140,12 +135,7 @@ def test_ten_minutes_of_kills_mix_no_streams(tmp_path: Path) -> None:
     kills: dict[str, int] = {}
     often = {"max_restarts": 10_000, "window": 1}
     with box(tmp_path, restart=often) as running, ExitStack() as cameras:
-        films = write_films(tmp_path, CHAOS_SECONDS)
-        for number, film in enumerate(films):
-            running.start(number)
-            cameras.enter_context(Camera(film, f"{running.relay}/s{number}-in"))
-        for number in range(STREAMS):
-            running.wait_until_online(number)
+        running.play(write_films(tmp_path, CHAOS_SECONDS), cameras)
         until = time.monotonic() + CHAOS_SECONDS - 20
         while time.monotonic() < until:
             time.sleep(dice.uniform(0, 2 * KILL_EVERY_S))
@@ -172,11 +162,8 @@ def test_starting_and_stopping_one_stream_costs_the_others_no_more_than_a_frame(
     long_source: Path, tmp_path: Path
 ) -> None:
     with box(tmp_path) as running, ExitStack() as cameras:
+        running.play([long_source] * 2, cameras)
         for number in range(2):
-            running.start(number)
-            cameras.enter_context(Camera(long_source, f"{running.relay}/s{number}-in"))
-        for number in range(2):
-            running.wait_until_online(number)
             running.wait_for_delivered(number, 3 * FPS)
         worst = 0
         for start in range(STARTS):

@@ -11,8 +11,9 @@ from pipeline.media.decoder import VideoDecoder
 from pipeline.media.encoder import VideoEncoder
 from pipeline.media.errors import EncoderError
 from pipeline.media.h264_codec import NVENC, X264, H264Settings, open_codec
-from pipeline.media.hardware import ENCODERS, card_of, open_decoder, open_encoder
+from pipeline.media.hardware import ENCODERS, open_decoder, open_encoder
 from pipeline.media.pattern import Picture, read_index
+from pipeline.topology_values import card_of
 
 SETTINGS = H264Settings(30, "superfast", 500_000, None, 1, {})
 CARD = pytest.mark.skipif(not os.path.exists("/dev/nvidia0"), reason="needs an NVIDIA card")
