@@ -39,6 +39,7 @@ from pipeline.switchboard import Switchboard
 from pipeline.topology import Inference, Publisher, Stage
 from pipeline.wiring import Wiring
 from pipeline.worker import EXIT_REFUSED
+from pipeline.worker_boots import inherited_fds, worker_boot
 
 STAND_IN = "passthrough"
 """The worker that passes frames through while inference is away."""
@@ -259,10 +260,10 @@ class Keeper:
         seat = stage.free_seat()
         stats = stage.stats.seats[seat]
         stats.clear_life()
-        boot = self._wiring.boot(stage.name, stage.incarnation, seat)
+        boot = worker_boot(self._wiring, stage.name, stage.incarnation, seat)
         worker = STAND_IN if stands_in else stage.worker
         try:
-            process = StageProcess(boot, worker, self._wiring.inherited_fds(boot))
+            process = StageProcess(boot, worker, inherited_fds(boot))
         except OSError as error:
             self._could_not_start(stage, boot.spec.python if boot.spec else None, error)
             return

@@ -14,7 +14,7 @@ from pipeline.import_path import import_path
 from pipeline.run_dir import run_dir
 from pipeline.stage_output import StageOutput
 from pipeline.status import Usage
-from pipeline.wiring import encode_boot
+from pipeline.worker_boots import encode_boot
 
 _PR_SET_CHILD_SUBREAPER = 36
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 
-from pipeline.boot import TapBoot, WorkerBoot
 from pipeline.frame_memory import FrameMemory
-from pipeline.lane import NO_STREAM, STREAM, Lane, lane_links, lane_suffix
+from pipeline.lane import STREAM, Lane, lane_links, lane_suffix
 from pipeline.link import FrameLink
 from pipeline.listeners import Listeners
 from pipeline.media.timeline_notes import TimelineNote, read_notes
@@ -26,21 +25,15 @@ from pipeline.run_dir import CONTROL, RunDir
 from pipeline.status import FrameCount, LinkStatus, StreamSpec, Traces
 from pipeline.topology import (
     OF_ONE_STREAM,
-    SPINE,
     AnyStage,
     Decode,
     Egress,
     Inference,
-    Ingress,
     Topology,
-    channel_user,
-    channels_of,
-    is_on_relay,
 )
 from pipeline.topology_changes import changed_stages, link_format
 from pipeline.topology_logs import Level
 from pipeline.topology_sections import Frame
-from pipeline.topology_values import Device
 from pipeline.traces import TraceRings
 
 RECORDING = "recording"
@@ -59,25 +52,27 @@ class Wiring:
         self._fds: list[int] = []
         self.listeners = Listeners(topology)
         self.frame_memory = FrameMemory(topology)
-        self._replicas = {replica.stage: replica for replica in replicas_of(topology)}
-        served_by = {lane: replica.stage for replica in self._replicas.values() for lane in replica.lanes}
+        self.replicas = {replica.stage: replica for replica in replicas_of(topology)}
+        """Of inference, by their stages."""
+        served_by = {lane: replica.stage for replica in self.replicas.values() for lane in replica.lanes}
         self.lanes = [
             Lane(number, served_by[number], topology, run_dir, self._slab, self.frame_memory.handles)
             for number in range(topology.streams.max)
         ]
         """Each of the streams that can run at once has one."""
-        self._lanes = {stage: lane for lane in self.lanes for stage in lane.stages}
-        self._stats_fds = {
+        self.lane_of = {stage: lane for lane in self.lanes for stage in lane.stages}
+        """By the stages that are one stream's."""
+        self.stats_fds = {
             name: [self._slab(f"{name}-stats", STATS_BYTES) for _ in range(self._seats(name))]
             for name in self.stage_names()
         }
-        self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self._stats_fds.items()}
+        self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self.stats_fds.items()}
         self._stream_names: dict[int, str] = {} if topology.streams.on_request else {0: STREAM}  # by epoch
-        self._trace_rings = self._make_trace_rings()
+        self.trace_rings = self._make_trace_rings()
         self.recording = uuid.uuid4().hex if topology.recording is not None else ""
         """The recording that is being made; empty: none."""
-        if self._fed_again is not None:
-            begin_where_recorded(self._fed_again, self.lanes[0].raw.boot, self.lanes[0].cursor)
+        if self.fed_again is not None:
+            begin_where_recorded(self.fed_again, self.lanes[0].raw.boot, self.lanes[0].cursor)
 
     def adopt(self, topology: Topology) -> list[str]:
         """Go by `topology` from now on. Returns the stages whose part has changed, and which must be started again.
@@ -116,7 +111,7 @@ class Wiring:
 
     def change_frame(self, stage: str, frame: Frame) -> None:
         """From now on tell the processes this; with streams on request, those of the stream that runs there."""
-        lane = self._lanes[stage]
+        lane = self.lane_of[stage]
         if lane.stream is not None:
             lane.change_frame(frame)
         else:
@@ -147,15 +142,15 @@ class Wiring:
 
     def lanes_of(self, stage: str) -> list[Lane]:
         """The lane that the stage belongs to, or those that it serves as a replica of inference; else none."""
-        if stage in self._replicas:
-            return [self.lanes[number] for number in self._replicas[stage].lanes]
-        return [self._lanes[stage]] if stage in self._lanes else []
+        if stage in self.replicas:
+            return [self.lanes[number] for number in self.replicas[stage].lanes]
+        return [self.lane_of[stage]] if stage in self.lane_of else []
 
     def file_name(self, stage: str) -> str:
         """What the stage is called in the topology's file."""
-        if stage in self._replicas:
+        if stage in self.replicas:
             return self._name_of_inference
-        lane = self._lanes.get(stage)
+        lane = self.lane_of.get(stage)
         return stage.removesuffix(lane_suffix(lane.number, self.topology)) if lane is not None else stage
 
     def section(self, stage: str) -> str:
@@ -188,7 +183,7 @@ class Wiring:
         done = False
         for name, spec in self.topology.stages.items():
             if isinstance(spec, Inference):
-                yield from self._replicas
+                yield from self.replicas
             elif not isinstance(spec, OF_ONE_STREAM) or len(self.lanes) == 1:
                 yield name
             elif not done:
@@ -235,85 +230,6 @@ class Wiring:
     def api_url(self) -> str | None:
         return self.listeners.url("api")
 
-    def boot(self, stage: str, incarnation: int, seat: int = 0) -> WorkerBoot:
-        """What a worker of `stage` is told; `seat` is the set of counters that it uses."""
-        spec, lane = self.spec(stage), self._lanes.get(stage)
-        on_request = self.topology.streams.on_request
-        joined = isinstance(spec, Ingress | Decode)
-        audio = isinstance(spec, Egress) or (isinstance(spec, Decode) and spec.audio)
-        replica = self._replicas.get(stage)
-        return WorkerBoot(
-            pipeline=self.topology.name,
-            stage=stage,
-            section=stage if spec is None else self.section(stage),
-            incarnation=incarnation,
-            launcher_pid=os.getpid(),
-            control_endpoint=self.control_endpoint,
-            stream=lane.begin.stream if lane is not None else "",
-            epoch=lane.epoch if lane is not None else NO_STREAM,
-            log_level=self.topology.logs.level_of(stage),
-            device=self._device(stage),
-            frame=self.frame(stage),
-            stats_fd=self._stats_fds[stage][seat],
-            spec=spec,
-            relay_url=self.relay_url,
-            relay_token=self._api_relay_token if stage == "api" else self._relay_token(stage),
-            api_url=self.api_url,
-            listen_fd=self.listeners.services[stage].fileno() if stage in self.listeners.services else None,
-            media_fds=tuple(listener.fileno() for listener in self.listeners.media) if stage == "relay" else (),
-            tls_fd=self.listeners.relay_tls.fileno()
-            if self.listeners.relay_tls is not None and stage == "relay"
-            else None,
-            relay=self.topology.relay if stage == "relay" else None,
-            api=self.topology.api if stage == "api" else None,
-            otel=self.topology.tracing.otel if stage == "otel" else None,
-            encoded=lane.encoded if joined and lane is not None else None,
-            input=lane.styled.boot if isinstance(spec, Egress) and lane is not None else None,
-            output=lane.raw.boot if isinstance(spec, Decode) and lane is not None else None,
-            audio_endpoint=lane.audio_endpoint if audio and lane is not None else None,
-            samples_endpoint=lane.samples_endpoint if audio and lane is not None and self._audio_is_processed else None,
-            keep_alive=spec.keep_alive if isinstance(spec, Egress) and self._is_live else 0.0,
-            live=self._is_live,
-            excerpt=self.topology.excerpt if isinstance(spec, Decode) else None,
-            trace=self._trace_rings.boot(stage, seat),
-            tap=self._tap_boot(stage, spec),
-            recording=self.topology.recording if stage == RECORDING else None,
-            changes_from=self._fed_again if isinstance(spec, Decode | Inference) else None,
-            on_request=on_request,
-            allow_private=self._allow_private(spec),
-            lanes=tuple(each.boot(sound=self._audio_is_processed) for each in self.lanes_of(stage))
-            if replica is not None
-            else (),
-            source_timeout=self.topology.streams.source_timeout if on_request else None,
-            of_several=self.topology.streams.max > len(self._replicas),
-        )
-
-    def _device(self, stage: str) -> Device:
-        """That of the replica of inference which it is, or which serves its lane."""
-        lane = self._lanes.get(stage)
-        replica = self._replicas.get(stage if lane is None else lane.inference)
-        return self.topology.device if replica is None else replica.device
-
-    def _allow_private(self, spec: AnyStage | None) -> bool | None:
-        api = self.topology.api
-        asked_for = self.topology.streams.on_request and isinstance(spec, Ingress | Egress)
-        return api.permits_private if asked_for and api is not None else None
-
-    def inherited_fds(self, boot: WorkerBoot) -> list[int]:
-        """The descriptors that the worker must inherit."""
-        fds = [boot.stats_fd]
-        if boot.trace is not None:
-            fds.append(boot.trace.fd)
-        if boot.listen_fd is not None:
-            fds += [boot.listen_fd, *boot.media_fds]
-        if boot.tls_fd is not None:
-            fds.append(boot.tls_fd)
-        if boot.encoded is not None:
-            fds.append(boot.encoded.fd)
-        for link in (*boot.inputs, *boot.outputs):
-            fds += link.fds
-        return fds
-
     def reclaim(self, stage: str, *, to_blame: bool = True) -> dict[str, int]:
         """Take back the slots of a stage whose process is dead and waited for. Returns what was done, for the log.
         `to_blame`: the frame in hand may be what it died of; not so if it was ended on purpose.
@@ -350,8 +266,8 @@ class Wiring:
 
     def _ends(self, stage: str) -> list[tuple[FrameLink | None, FrameLink | None]]:
         """The frame links before and behind the stage; inference has a pair on every lane."""
-        lane = self._lanes.get(stage)
-        if stage in self._replicas:
+        lane = self.lane_of.get(stage)
+        if stage in self.replicas:
             return [(each.raw, each.styled) for each in self.lanes_of(stage)]
         if lane is None:
             return []
@@ -372,7 +288,7 @@ class Wiring:
 
     def traces(self) -> Traces:
         """The way of frames that were traced."""
-        return self._trace_rings.read(self._stream_names)
+        return self.trace_rings.read(self._stream_names)
 
     def frame_count(self) -> FrameCount:
         """The equation over all lanes; see Lane.frame_count."""
@@ -384,7 +300,7 @@ class Wiring:
 
     def close(self) -> None:
         """Give back memory, descriptors and sockets. The workers must be gone."""
-        self._trace_rings.close()
+        self.trace_rings.close()
         for lane in self.lanes:
             lane.close()
         for seats in self.stats.values():
@@ -396,12 +312,12 @@ class Wiring:
         self.frame_memory.close()
 
     @property
-    def _is_live(self) -> bool:
+    def is_live(self) -> bool:
         """Whether some link drops frames rather than wait: then the output follows the clock."""
         return any(link.boot.policy == "latest" for link in self.links.values())
 
     @property
-    def _audio_is_processed(self) -> bool:
+    def audio_is_processed(self) -> bool:
         return any(isinstance(spec, Inference) and spec.processor.audio for spec in self.topology.stages.values())
 
     def _seats(self, stage: str) -> int:
@@ -418,39 +334,18 @@ class Wiring:
 
     def spec(self, stage: str) -> AnyStage | None:
         """What the topology says of the stage, with the source or the sink of the stream that runs."""
-        spec, lane = self.file_spec(stage), self._lanes.get(stage)
+        spec, lane = self.file_spec(stage), self.lane_of.get(stage)
         return lane.spec(spec) if lane is not None and spec is not None else spec
 
     def frame(self, stage: str) -> Frame:
         """The size that a stream's own stages work in; inference warms up for the topology's."""
-        lane = self._lanes.get(stage)
+        lane = self.lane_of.get(stage)
         return lane.frame(self.topology) if lane is not None else self.topology.frame
 
-    def _relay_token(self, stage: str) -> str | None:
-        """What opens the relay to `stage`; None if it has no business there, or needs none."""
-        found = channel_user(self.section(stage), self.spec(stage))
-        if self.topology.relay is None or found is None or not any(map(is_on_relay, channels_of(found[1]).values())):
-            return None
-        return self.topology.relay.own_token
-
     @property
-    def _api_relay_token(self) -> str | None:
-        """What opens the relay to the api, which shows its channels on a page, publishes what a browser sends, and
-        keeps the control and events channels of streams on request."""
-        relay = self.topology.relay
-        return relay.own_token if relay is not None else None
-
-    @property
-    def _fed_again(self) -> str | None:
+    def fed_again(self) -> str | None:
         """The recording that is the source."""
         return self.topology.source.recording if self.topology.source is not None else None
-
-    def _tap_boot(self, stage: str, spec: AnyStage | None) -> TapBoot | None:
-        """For those who tell a recorder what they see, and for the recorder that the topology names."""
-        if isinstance(spec, SPINE) or stage == RECORDING:
-            source = self.topology.source
-            return TapBoot(self.tape_endpoint, self.recording, waits=source is not None and source.is_hurried)
-        return None
 
     def _make_trace_rings(self) -> TraceRings:
         """For whoever ends a frame: the stages behind ingress, and the launcher in the place of one that is dead."""
@@ -471,11 +366,3 @@ class Wiring:
 def _count(done: dict[str, int], **more: int) -> None:
     for what, count in more.items():
         done[what] = done.get(what, 0) + count
-
-
-def encode_boot(boot: WorkerBoot) -> int:
-    """A memfd that holds `boot`, positioned at its start; the caller closes it once the worker has inherited it."""
-    fd = os.memfd_create("boot", os.MFD_CLOEXEC)
-    os.write(fd, msgspec.msgpack.encode(boot))
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd

@@ -4,10 +4,8 @@ import os
 import socket
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from pipeline.boot import WorkerBoot
 from pipeline.doorbell import BellListener
 from pipeline.encoded_link import NO_SEGMENT, Cursor
 from pipeline.lane import NO_STREAM
@@ -22,7 +20,8 @@ from pipeline.status import StreamSpec
 from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import load_topology
 from pipeline.topology_sections import Sink, Source
-from pipeline.wiring import Wiring, encode_boot
+from pipeline.wiring import Wiring
+from pipeline.worker_boots import worker_boot
 
 DEMO = Path(__file__).resolve().parents[1] / "configs/demo.yaml"
 SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
@@ -116,60 +115,6 @@ def test_closing_gives_every_descriptor_back(held_dir):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize(
-    ("stage", "parts"),
-    [
-        ("relay", {"listen_fd"}),
-        ("ingress", {"encoded"}),
-        ("decode", {"encoded", "output", "audio_endpoint"}),
-        ("inference", {"lanes"}),
-        ("egress", {"input", "audio_endpoint"}),
-        ("publisher", set()),
-        ("recorder", set()),
-    ],
-)
-def test_each_worker_is_told_its_part_and_no_more(wiring, stage, parts):
-    boot = wiring.boot(stage, 3)
-    told = {
-        name
-        for name in ("listen_fd", "encoded", "input", "output", "audio_endpoint", "lanes")
-        if getattr(boot, name) not in (None, ())
-    }
-    assert told == parts
-    assert (boot.stage, boot.incarnation, boot.launcher_pid) == (stage, 3, os.getpid())
-
-
-def test_neighbours_are_joined_by_the_same_memory_and_sockets(wiring):
-    boots = {stage: wiring.boot(stage, 1) for stage in wiring.stage_names()}
-    (lane,) = boots["inference"].lanes
-    assert boots["decode"].output == lane.input
-    assert lane.output == boots["egress"].input
-    assert boots["ingress"].encoded == boots["decode"].encoded
-    assert boots["decode"].audio_endpoint == lane.audio_endpoint == boots["egress"].audio_endpoint
-    assert boots["decode"].output.fd != boots["egress"].input.fd
-
-
-def test_a_worker_inherits_all_that_it_is_told_of(wiring):
-    boot = wiring.boot("decode", 1)
-    link = boot.output
-    assert sorted(wiring.inherited_fds(boot)) == sorted(
-        [boot.stats_fd, boot.trace.fd, boot.encoded.fd, link.fd, link.ready_fd, link.free_fd]
-    )
-    assert wiring.boot("api", 1).listen_fd in wiring.inherited_fds(wiring.boot("api", 1))
-
-
-def test_no_two_stages_share_their_counters(wiring):
-    fds = [wiring.boot(stage, 1).stats_fd for stage in wiring.stage_names()]
-    assert len(set(fds)) == len(fds)
-
-
-@pytest.mark.parametrize("stage", ["relay", "ingress", "decode", "inference", "egress", "publisher", "recorder"])
-def test_what_a_worker_is_told_comes_through_its_descriptor(wiring, stage):
-    boot = wiring.boot(stage, 1)
-    with open(encode_boot(boot), "rb") as file:
-        assert msgspec.msgpack.decode(file.read(), type=WorkerBoot) == boot
-
-
 # Streams on request
 
 
@@ -189,14 +134,14 @@ def open_stream(wiring, stream, lane=0):
 
 def test_before_the_first_stream_the_links_are_as_after_one(on_request):
     assert all(link.ended for link in on_request.link_status())
-    boot = on_request.boot("inference", 1)
+    boot = worker_boot(on_request, "inference", 1)
     (lane,) = boot.lanes
     assert (lane.stream, lane.epoch, boot.on_request) == ("", NO_STREAM, True)
 
 
 def test_the_stages_of_a_stream_are_told_what_it_brings(on_request):
     open_stream(on_request, StreamSpec("a", "in", "https://server.example/out", width=8, height=4))
-    boots = {name: on_request.boot(name, 1) for name in on_request.topology.stages}
+    boots = {name: worker_boot(on_request, name, 1) for name in on_request.topology.stages}
     told = {(boots[name].stream, boots[name].epoch) for name in ("ingress", "decode", "egress")}
     assert told | {(lane.stream, lane.epoch) for lane in boots["inference"].lanes} == {("a", 0)}
     assert boots["ingress"].spec.source == Source(trickle="in")
@@ -219,11 +164,11 @@ def test_a_stream_finds_nothing_of_the_one_before(on_request):
     chain.deliver()
     chain.decode.end()
     chain.inference_out.end()
-    cursor = Cursor(on_request.boot("decode", 1).encoded.fd)
+    cursor = Cursor(worker_boot(on_request, "decode", 1).encoded.fd)
     cursor.move(7, 100)
     cursor.base = 3
     for name in ("decode", "egress"):
-        stats = StageStats(on_request.boot(name, 1).stats_fd)
+        stats = StageStats(worker_boot(on_request, name, 1).stats_fd)
         stats.out()
         stats[Word.MEDIA_TICKS] = 9000
 
@@ -250,7 +195,7 @@ def pool(held_dir):
 
 def test_replicas_of_inference_share_the_lanes(pool):
     assert [name for name in pool.stage_names() if name.startswith("inference")] == ["inference.1", "inference.2"]
-    boots = [pool.boot(name, 1) for name in ("inference.1", "inference.2")]
+    boots = [worker_boot(pool, name, 1) for name in ("inference.1", "inference.2")]
     assert [boot.device for boot in boots] == ["cpu", "cuda:3"]
     assert [boot.section for boot in boots] == ["stages.inference", "stages.inference"]
     assert [[lane.number for lane in boot.lanes] for boot in boots] == [[0, 2, 4], [1, 3]]
@@ -281,7 +226,7 @@ def test_what_one_replica_held_is_taken_back_and_no_more(pool):
 
 def test_what_is_changed_in_one_replica_is_told_to_all(pool):
     pool.change_params("inference.2", {"strength": 0.5})
-    assert pool.boot("inference.1", 2).spec.processor.params == {"strength": 0.5}
+    assert worker_boot(pool, "inference.1", 2).spec.processor.params == {"strength": 0.5}
     assert pool.params("inference.1") == {"strength": 0.5}
 
 
@@ -455,10 +400,10 @@ def test_only_stages_whose_part_has_changed_are_named(wiring):
 
 def test_levels_of_the_log_need_no_restart_and_replace_what_was_set_meanwhile(wiring):
     wiring.change_log_level("decode", "ERROR")
-    assert wiring.boot("decode", 1).log_level == "ERROR"
-    assert wiring.boot("egress", 1).log_level == "INFO"
+    assert worker_boot(wiring, "decode", 1).log_level == "ERROR"
+    assert worker_boot(wiring, "egress", 1).log_level == "INFO"
     assert wiring.adopt(changed(**{"logs.level": "WARNING", "logs.stages": {"egress": "DEBUG"}})) == []
-    assert [wiring.boot(stage, 2).log_level for stage in ("decode", "egress")] == ["WARNING", "DEBUG"]
+    assert [worker_boot(wiring, stage, 2).log_level for stage in ("decode", "egress")] == ["WARNING", "DEBUG"]
 
 
 def test_budgets_and_limits_need_no_restart(wiring):
@@ -490,7 +435,7 @@ def test_a_size_that_the_slots_hold_is_taken_up_by_decode_alone(held_dir):
     wiring = Wiring(load_topology(DEMO, SMALL | roomy), held_dir)
     larger = load_topology(DEMO, SMALL | roomy | {"frame.width": 32})
     assert wiring.adopt(larger) == ["decode"]
-    assert wiring.boot("decode", 1).frame.width == 32
+    assert worker_boot(wiring, "decode", 1).frame.width == 32
     wiring.close()
 
 

@@ -12,6 +12,7 @@ from pipeline.recording.lease import RecordingLease
 from pipeline.run_dir import RunDir
 from pipeline.topology_file import load_topology
 from pipeline.wiring import Wiring
+from pipeline.worker_boots import worker_boot
 
 DEMO = Path(__file__).resolve().parents[2] / "configs/demo.yaml"
 SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
@@ -43,11 +44,11 @@ def launcher(short_dir, monkeypatch):
 
 
 def test_the_stages_are_told_when_a_recording_begins_and_ends(launcher):
-    assert launcher.wiring.boot("egress", 1).tap.recording == ""
+    assert worker_boot(launcher.wiring, "egress", 1).tap.recording == ""
     assert launcher.lease.ask(RecordRequest("r1")).ok
     assert launcher.lease.ask(RecordRequest("r1")).ok
     assert (launcher.told, launcher.said) == (["r1"] * 4, ["recording_begins"])
-    assert launcher.wiring.boot("egress", 2).tap.recording == "r1"
+    assert worker_boot(launcher.wiring, "egress", 2).tap.recording == "r1"
     assert launcher.lease.end(RecordEndRequest("r1")).ok
     assert (launcher.told[4:], launcher.said[1:]) == ([""] * 4, ["recording_ends"])
 
@@ -79,5 +80,5 @@ def test_what_opens_channels_is_in_no_recording(launcher):
 
 
 def test_only_who_sees_the_stream_has_something_to_tell(launcher):
-    taps = {stage: launcher.wiring.boot(stage, 1).tap for stage in launcher.wiring.stage_names()}
+    taps = {stage: worker_boot(launcher.wiring, stage, 1).tap for stage in launcher.wiring.stage_names()}
     assert {stage for stage, tap in taps.items() if tap is not None} == {"ingress", "decode", "inference", "egress"}

@@ -18,6 +18,7 @@ from pipeline.trickle import SegmentRefused, TricklePublisher, TrickleSubscriber
 from pipeline.trickle.tls import client_context
 from pipeline.wiring import Wiring
 from pipeline.worker import EXIT_REFUSED
+from pipeline.worker_boots import inherited_fds, worker_boot
 from tests.trickle.certificates import make_identity
 from tests.trickle.wire import connect, url
 
@@ -45,8 +46,8 @@ def wired(held_dir: RunDir, **relay: object) -> Iterator[Wiring]:
 
 @contextmanager
 def relay_process(wiring: Wiring) -> Iterator[StageProcess]:
-    boot = wiring.boot("relay", 1)
-    process = StageProcess(boot, "relay", wiring.inherited_fds(boot))
+    boot = worker_boot(wiring, "relay", 1)
+    process = StageProcess(boot, "relay", inherited_fds(boot))
     try:
         yield process
     finally:
@@ -100,10 +101,10 @@ def test_the_stages_own_token_is_the_first_that_may_write() -> None:
 
 def test_the_relay_is_told_of_its_section_and_its_ports_and_its_users_of_their_token(held_dir: RunDir) -> None:
     with wired(held_dir, media_ports=[0, 0], publish_tokens=[TOKEN]) as wiring:
-        boots = {stage: wiring.boot(stage, 1) for stage in wiring.stage_names()}
+        boots = {stage: worker_boot(wiring, stage, 1) for stage in wiring.stage_names()}
         relay = boots.pop("relay")
         assert len(set(ports_of(wiring))) == 3
-        assert {relay.listen_fd, *relay.media_fds} < set(wiring.inherited_fds(relay))
+        assert {relay.listen_fd, *relay.media_fds} < set(inherited_fds(relay))
         assert relay.relay == wiring.topology.relay
         assert all(boot.relay is None and not boot.media_fds for boot in boots.values())
         told = {stage for stage, boot in boots.items() if TOKEN.encode() in msgspec.msgpack.encode(boot)}
