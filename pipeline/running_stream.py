@@ -8,6 +8,9 @@ from pipeline.lane import Lane
 from pipeline.memory.stage_stats import Span, StageTotals, Word
 from pipeline.status import FrameCount, StreamSpec, StreamStatus
 
+BEGINNING_S = 5.0
+"""More than its processes take to be there."""
+
 State = Literal["STARTING", "ONLINE", "STOPPING", "ENDED", "FAILED"]
 
 
@@ -22,7 +25,8 @@ class RunningStream:
         self.began = time.time()
         self.began_ns = time.monotonic_ns()
         self.asked_for_params = False  # the processor was asked to take them
-        self.opened = False  # the links are its own, and its stages are there
+        self.asked_again = False  # since it died before it answered
+        self.opened_ns = 0  # when the links became its own, and its stages came; CLOCK_MONOTONIC, 0: not yet
         self.stopping_since: float | None = None
         self.is_cut = False  # it does not end by itself: what is missing is not waited for
         self.forced = False  # what did not stop in time was killed
@@ -37,9 +41,26 @@ class RunningStream:
         self._egress = egress
 
     @property
+    def opened(self) -> bool:
+        """Whether the links are its own, and its stages are there."""
+        return self.opened_ns > 0
+
+    @property
     def first_out_ns(self) -> int:
         """When its first frame was sent; 0: not yet. CLOCK_MONOTONIC."""
         return self._egress[Word.FIRST_OUT_NS] if self.opened else 0
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether frames come, and so cost something, whatever becomes of them."""
+        return self.opened and bool(self._decode[Word.FIRST_OUT_NS])
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether it waits for inference, or costs what its start costs; then it waits for its source, which costs next
+        to nothing."""
+        is_young = not self.opened or time.monotonic_ns() - self.opened_ns < BEGINNING_S * 1e9
+        return is_young and not self.is_fed
 
     def frames(self, now: FrameCount) -> FrameCount:
         """Its own part of its lane's count."""

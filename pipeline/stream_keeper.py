@@ -1,7 +1,6 @@
 """Streams on request: who may start one, which lane it gets, which one is meant, and what is said of those that are
 over, while inference stays with its model loaded. What happens to a stream on its lane is in `stream_lane`."""
 
-import os
 from collections import deque
 from typing import Literal
 
@@ -12,10 +11,11 @@ from pipeline.messages import Answer, Drain, StreamStartRequest, StreamStopReque
 from pipeline.processor_changes import ProcessorChanges
 from pipeline.status import StreamSpec, StreamStatus
 from pipeline.stream_lane import StreamLane
-from pipeline.stream_requests import problem_of
+from pipeline.stream_requests import problem_of, written_twice
 from pipeline.supervised_stage import FAILED, READY, SupervisedStage
 from pipeline.switchboard import Switchboard
 from pipeline.topology import Inference, Recorder
+from pipeline.usable_cores import usable_cores
 from pipeline.wiring import Wiring
 
 KEPT_ENDED = 8
@@ -71,7 +71,7 @@ class StreamKeeper:
         self._ended: deque[StreamStatus] = deque(maxlen=KEPT_ENDED)
         self.count_ended = {"ENDED": 0, "FAILED": 0}
         """How many streams are over, by their last state."""
-        self._admission = Admission(wiring.topology.streams.admit_below, len(os.sched_getaffinity(0)))
+        self._admission = Admission(wiring.topology.streams.admit_below, usable_cores())
         self._closing = False
 
     @property
@@ -130,7 +130,7 @@ class StreamKeeper:
             )
         if self._closing:
             return Answer(False, AT_ITS_END)
-        if problem := problem_of(spec, self._wiring.topology):
+        if problem := problem_of(spec, self._wiring.topology, self._wiring.relay_url):
             return Answer(False, problem, "invalid")
         streams = [lane.stream for lane in self._lanes if lane.stream is not None]
         for stream in streams:
@@ -146,11 +146,9 @@ class StreamKeeper:
             return Answer(
                 False, f"{self._names} {run}, and streams.max is {len(self._lanes)}; stop {one} first", "full"
             )
-        for stream in streams:
-            for field in ("publish_url", "data_url"):
-                if getattr(spec, field) and getattr(spec, field) in (stream.spec.publish_url, stream.spec.data_url):
-                    return Answer(False, f"{field}: {stream.spec.stream} writes it; allowed: another", "exists")
-        problems = [self._too_much(lane.inference, len(streams)) for lane in free]
+        if problem := written_twice(spec, (stream.spec for stream in streams), self._wiring.relay_url):
+            return Answer(False, problem, "exists")
+        problems = [self._admission.problem(self._serves(), lane.inference.name) for lane in free]
         lane = next((lane for lane, problem in zip(free, problems, strict=True) if not problem), None)
         if lane is None:
             return Answer(False, problems[0], "full")
@@ -172,19 +170,12 @@ class StreamKeeper:
 
         return sorted((lane for lane in self._lanes if lane.stream is None), key=burden)
 
-    def _too_much(self, inference: SupervisedStage, streams: int) -> str:
-        """Why this replica is not to serve one more, while so many run or are being started; empty when it is."""
-        online = self._online
-        return self._admission.problem(online, streams - len(online), inference.name, self._streams_of(inference))
+    def _serves(self) -> dict[str, int]:
+        """How many streams each replica has."""
+        return {stage.name: self._streams_of(stage) for stage in self._inference}
 
     def _streams_of(self, inference: SupervisedStage) -> int:
-        """How many this replica serves."""
         return sum(lane.stream is not None for lane in self._lanes if lane.inference is inference)
-
-    @property
-    def _online(self) -> tuple[str, ...]:
-        streams = (lane.stream for lane in self._lanes if lane.stream is not None)
-        return tuple(stream.spec.stream for stream in streams if stream.state == "ONLINE")
 
     @property
     def _names(self) -> str:
@@ -194,10 +185,14 @@ class StreamKeeper:
 
     def sample(self, now: float) -> None:
         """Note what the streams that run cost."""
-        streams, online = [lane.stream for lane in self._lanes if lane.stream is not None], self._online
+        streams = [lane.stream for lane in self._lanes if lane.stream is not None]
+        changing = any(stream.is_beginning or stream.stopping_since is not None for stream in streams)
+        fed = [] if changing else [lane for lane in self._lanes if lane.stream is not None and lane.stream.is_fed]
+        names = tuple(lane.stream.spec.stream for lane in fed if lane.stream is not None)
+        serves = {stage.name: sum(lane.inference is stage for lane in fed) for stage in self._inference}
+        busy_s = {stage.name: stage.stats.busy_s() for stage in self._inference}
         cpu_s = sum(stage.usage.cpu_s for stage in self._keeper.stages.values())
-        settled = online if len(online) == len(streams) else ()
-        self._admission.note(now, settled, sum(stage.stats.busy_s() for stage in self._inference), cpu_s)
+        self._admission.note(now, names, serves, busy_s, cpu_s)
 
     def go_on(self) -> None:
         """See to what follows from the state that the streams' stages are in."""

@@ -167,7 +167,7 @@ class StreamLane:
         self._keeper.tell(self.inference, self.lane.begin)
         for stage in self._stages:
             stage.begin_stream()
-        stream.opened = True
+        stream.opened_ns = time.monotonic_ns()
 
     def _watch(self, stream: RunningStream) -> None:
         if stream.state == "STARTING" and stream.first_out_ns:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.status import StreamSpec
-from pipeline.stream_requests import problem_of, size_of
+from pipeline.stream_requests import problem_of, size_of, written_twice
 from pipeline.topology import Topology
 from pipeline.topology_file import load_topology
 
@@ -44,6 +44,9 @@ def test_names_and_urls_and_sizes_that_fit_are_right() -> None:
         ),
         ({"events_url": "mailto://x"}, "events_url: 'mailto://x' is no trickle channel"),
         ({"publish_url": "in"}, "publish_url: 'in' is subscribe_url too; allowed: any other channel"),
+        ({"publish_url": "in/"}, "publish_url: 'in/' is subscribe_url too"),
+        ({"data_url": "http://localhost:1/out/"}, "data_url: 'http://localhost:1/out/' is publish_url too; allowed:"),
+        ({"data_url": "d", "events_url": "/d"}, "events_url: '/d' is data_url too"),
         ({"width": 0}, "width: 0 is no size of a frame; allowed: even numbers from 16 to 8192"),
         ({"height": 255}, "height: 255 is no size of a frame"),
         ({"height": 9000}, "height: 9000 is no size of a frame"),
@@ -77,3 +80,27 @@ def test_a_name_needs_a_relay_that_will_have_it() -> None:
 def test_the_size_is_the_topologys_where_the_request_names_none() -> None:
     assert size_of(StreamSpec(**RIGHT), topology()) == (512, 512)
     assert size_of(StreamSpec(**RIGHT, height=256), topology()) == (512, 256)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"publish_url": "out"}, "publish_url: a writes it; allowed: another"),
+        ({"publish_url": "out/"}, "publish_url: a writes it"),
+        ({"publish_url": "http://127.0.0.1:9000/out"}, "publish_url: a writes it"),
+        ({"data_url": "http://127.0.0.1:9000/out/"}, "data_url: a writes it"),
+        ({"events_url": "https://SERVER.example:443/words"}, "events_url: a writes it"),
+        ({"publish_url": "http://server.example/words"}, ""),
+        ({"publish_url": "other"}, ""),
+    ],
+)
+def test_a_channel_has_one_writer_however_it_is_spelt(fields: dict[str, Any], said: str) -> None:
+    running = StreamSpec("a", "in", "out", data_url="https://server.example/words")
+    spec = StreamSpec(**({"stream": "b", "subscribe_url": "in", "publish_url": "b-out"} | fields))
+    found = written_twice(spec, [running], "http://127.0.0.1:9000")
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_parameters_are_what_json_has() -> None:
+    assert problem_of(StreamSpec(**RIGHT, params={"x": {None: 1}}), topology()).startswith("params: ")  # type: ignore[dict-item]

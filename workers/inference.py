@@ -1,7 +1,6 @@
 """Inference: frames in, processed frames out. The only process that imports torch."""
 
 import functools
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +25,7 @@ from pipeline.rounds import serve_streams
 from pipeline.status import Parameter
 from pipeline.topology import Inference as InferenceSpec
 from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
+from pipeline.usable_cores import usable_cores
 
 
 class Inference:
@@ -124,7 +124,7 @@ def _warm_up(worker: Worker, processor: Processor) -> None:
 def main(worker: Worker) -> None:
     spec = worker.boot.spec
     assert isinstance(spec, InferenceSpec)
-    torch.set_num_threads(spec.processor.threads or max(1, (os.cpu_count() or 1) // 2 // spec.pool_size))
+    torch.set_num_threads(spec.processor.threads or max(1, int(usable_cores()) // 2 // spec.pool_size))
     device = choose_device(worker.boot.device, f"{worker.boot.section}.devices" if spec.devices else "device")
     if device.type == "cuda":
         torch.cuda.set_device(device)  # Processors, and whatever they load, may say no more than "cuda".
