@@ -160,8 +160,9 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Updated(msgspec.Struct, frozen=True, tag="updated"):
-    """The answer to Update `number`: `params` are all that are in force now; or nothing was changed, and `problem` says
-    why. `parameters` describe them anew, as in Ready."""
+    """The answer to Update `number`: `params` are all that are in force now, or, of one stream, all that it has of its
+    own, as the processor calls it; or nothing was changed, and `problem` says why. `parameters` describe them anew, as
+    in Ready."""
 
     stage: str
     incarnation: int

@@ -11,6 +11,7 @@ import msgspec
 from pipeline.keeper import Announce, Keeper
 from pipeline.lane import Lane
 from pipeline.messages import UNASKED, Answer, Update, Updated, UpdateRequest
+from pipeline.stream_requests import json_problem
 from pipeline.supervised_stage import FAILED, Life, SupervisedStage
 from pipeline.switchboard import Switchboard
 from pipeline.topology import Decode, Inference, Topology
@@ -25,7 +26,7 @@ DIED = "died over this change; it was not made"
 Params = dict[str, Any]
 
 Tell = Callable[[str, Params], None]
-"""Is called with the problem, empty when there is none, and with all parameters that are in force if there is none."""
+"""Is called with the problem, empty when there is none, and with the parameters that Updated tells if there is none."""
 
 
 class _Asked(NamedTuple):
@@ -56,7 +57,9 @@ class ProcessorChanges:
         replicas = self._keeper.of_kind(Inference)
         decode = next((each for each in self._keeper.of_kind(Decode) if each.name == request.stage), None)
         name = self._wiring.file_name(replicas[0].name)
-        if decode is not None:
+        if problem := json_problem(request.params):
+            self._answer(sender, False, f"{request.stage}: {problem}", "invalid")
+        elif decode is not None:
             self._resize(sender, decode, request)
         elif request.stage not in (name, *(stage.name for stage in replicas)):
             names = ", ".join([*(each.name for each in self._keeper.of_kind(Decode)), name])
@@ -133,7 +136,7 @@ class ProcessorChanges:
         for lane, stage in zip(lanes, stages, strict=True):
             assert stage.active is not None
             update = Update(self._next_number(), params, lane.number, lane.epoch)
-            remember = _of_stream(lane, params, functools.partial(self._tell_begin, stage))
+            remember = _of_stream(lane, functools.partial(self._tell_begin, stage))
             self._ask(update, _Asked(lane.begin.stream, tell_all, stage.active, params, remember))
 
     def _tell_begin(self, stage: SupervisedStage, lane: Lane) -> None:
@@ -258,7 +261,7 @@ class ProcessorChanges:
 
         return tell
 
-    def _answer(self, sender: bytes, ok: bool, text: str, code: Literal["", "loading"] = "") -> None:
+    def _answer(self, sender: bytes, ok: bool, text: str, code: Literal["", "loading", "invalid"] = "") -> None:
         self._switchboard.send(sender, Answer(ok, text, code))
 
 
@@ -285,18 +288,21 @@ class _Together:
             self._tell(self._problem, params)
 
 
-def _of_stream(lane: Lane, given: Params, tell_others: Callable[[Lane], None]) -> Callable[[Params], None]:
+def _of_stream(lane: Lane, tell_others: Callable[[Lane], None]) -> Callable[[Params], None]:
     """Remembers parameters with the stream that is on the lane now, for processes that wait for their turn."""
     epoch = lane.epoch
 
     def remember(params: Params) -> None:
         if lane.epoch == epoch and lane.stream is not None:
-            lane.params = (lane.params or {}) | {name: params.get(name, value) for name, value in given.items()}
+            lane.params = params
             tell_others(lane)
 
     return remember
 
 
 def _shown(params: Params) -> str:
-    text = msgspec.json.encode(params).decode()
+    try:
+        text = msgspec.json.encode(params).decode()
+    except (TypeError, ValueError):  # Whatever a processor says that it has.
+        text = str(params)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from pipeline.keeper import Keeper
 from pipeline.lane import Lane
 from pipeline.messages import Abandon, Answer, Drain, SetPause
-from pipeline.processor_changes import ProcessorChanges
+from pipeline.processor_changes import DIED, ProcessorChanges
 from pipeline.running_stream import RunningStream
 from pipeline.status import StreamSpec, StreamStatus
 from pipeline.supervised_stage import FAILED, FINISHED, NOTHING_YET, Life, SupervisedStage
@@ -154,12 +154,12 @@ class StreamLane:
         """What the processor says to the stream's parameters."""
         if stream is not self.stream:
             return  # It was stopped before.
-        if problem:
+        if problem == DIED and not stream.asked_again:
+            stream.asked_again, stream.asked_for_params = True, False  # It may have died of another stream's frame.
+        elif problem:
             self.cut("FAILED", f"params: {problem}")
         else:
-            given = stream.spec.params
-            stream.params = {name: params.get(name, value) for name, value in given.items()}
-            stream.params_agreed = True
+            stream.params, stream.params_agreed = params, True
 
     def _open(self, stream: RunningStream) -> None:
         self.lane.params = stream.params

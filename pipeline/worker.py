@@ -143,11 +143,12 @@ class Worker:
 
     def next_update(self) -> Update | None:
         """A change of parameters that is asked for, if there is one. To be answered with `updated`."""
-        try:
-            order = self._orders.get_nowait()
-        except queue.Empty:
-            return None
-        return order if isinstance(order, Update) else None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                order = self._orders.get_nowait()
+                if isinstance(order, Update):
+                    return order
+        return None
 
     def updated(
         self,
@@ -156,8 +157,8 @@ class Worker:
         problem: str = "",
         parameters: list[Parameter] | None = None,
     ) -> None:
-        """`params` are all that are in force now, described by `parameters` if the processor does that; None: nothing
-        was changed, because of `problem`."""
+        """`params` are all that are in force now, or all that a stream has of its own, described by `parameters` if the
+        processor does that; None: nothing was changed, because of `problem`."""
         self._send(Updated(self.boot.stage, self.boot.incarnation, order.number, params, problem, parameters))
 
     def debug(self, name: str, **fields: str | int | float) -> None:

@@ -1,5 +1,7 @@
 """What a process of inference knows of one lane: its links, and the stream on it. The launcher's side is `lane`."""
 
+from typing import Any
+
 from pipeline.boot import LaneBoot
 from pipeline.messages import SetPause, StreamBegin
 
@@ -31,6 +33,11 @@ class WorkerLane:
     def newest_epoch(self) -> int:
         """The number of the stream that was told of last."""
         return self.epoch if self._newest is None else self._newest.epoch
+
+    @property
+    def newest_params(self) -> dict[str, Any] | None:
+        """What that has of its own."""
+        return self.params if self._newest is None else self._newest.params
 
     def take_up(self) -> bool:
         """Go over to the newest stream that was told of; whether there was another."""

@@ -1,7 +1,7 @@
 """The parameters of a processor that serves several streams: those of all, and over them what a stream has of its own.
 The processor has one set at a time, and is given the other's before another stream's frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from pipeline.messages import UNASKED, Update
@@ -23,23 +23,20 @@ class ParamSets:
         """Is called before the processor is given another set: nothing may be under way then."""
         self._worker = worker
         self._processor = processor
-        self._of_all = self._ask(kind, told)
-        self._own: dict[int, tuple[int, Params]] = {}  # by lane: the stream's number, and what it was given
+        self._kind = kind
+        self._of_all = self._ask(told)
+        self._own: dict[int, tuple[int, Params]] = {}  # by lane: the stream's number, and what is its own
         self._sets: dict[int, Params] = {}  # and what that makes of those of all
         self._in_force = self._of_all
+        self._known = self._of_all  # without those that a change which failed has left nobody knows how
         for lane in worker.lanes:
             self.begin(lane)
 
     def begin(self, lane: WorkerLane) -> None:
         """Another stream is on the lane, with parameters of its own, or none. What it was given since it was told of
         stays."""
-        if self._own.get(lane.number, (None, {}))[0] == lane.epoch:
-            return
-        if lane.params:
-            self._give(lane.number, lane.epoch, lane.params)
-        else:
-            self._own.pop(lane.number, None)
-            self._sets.pop(lane.number, None)
+        if self._own.get(lane.number, (None, {}))[0] != lane.epoch:
+            self._take(lane)
 
     def load_own(self) -> None:
         """Those of the stream that runs, if there is only one: its first frame shall not wait for a model. Raises
@@ -54,8 +51,9 @@ class ParamSets:
             raise ProcessorError(f"{type(error).__name__}: {error}") from error
 
     def follow(self, lane: WorkerLane) -> None:
-        """Load what the lane's stream has before this process has its turn. One that cannot tells the launcher."""
-        self.begin(lane)
+        """Load what the lane's stream has before this process has its turn, which is always what the launcher says. One
+        that cannot tells the launcher."""
+        self._take(lane)
         try:
             self.load_own()
         except ProcessorError as error:
@@ -77,12 +75,16 @@ class ParamSets:
         """All that are in force for the lane's stream."""
         return self._sets.get(lane.number, self._of_all)
 
+    def own(self, lane: WorkerLane) -> Params:
+        """What of it is the stream's own."""
+        return self._own.get(lane.number, (lane.epoch, {}))[1]
+
     def change(self, params: Params) -> None:
         """Of all streams. May raise anything, with nothing changed."""
         self._change(Update(UNASKED, params))
 
     def apply(self, order: Update) -> Params | None:
-        """Change parameters, and say what came of it. Returns all that are in force, None if they were refused."""
+        """Change parameters, and say what came of it. Returns what Updated says, None if they were refused."""
         try:
             params = self._change(order)
         except ProcessorError as error:
@@ -99,9 +101,9 @@ class ParamSets:
         if (parameters := self._described()) is not None:
             self._worker.updated(Update(UNASKED, {}), self._in_force, parameters=parameters)
 
-    def _ask(self, kind: str, told: Params) -> Params:
+    def _ask(self, told: Params) -> Params:
         """All that are in force, where a stream may change some and they are to be gone back to."""
-        if not self._worker.boot.on_request or kind in SILENT_KINDS:
+        if not self._worker.boot.on_request or self._kind in SILENT_KINDS:
             return told
         try:
             return self._processor.update({})
@@ -110,47 +112,77 @@ class ParamSets:
 
     def _change(self, order: Update) -> Params:
         """Raises what the processor raises, with nothing changed."""
-        self._check(order)
-        lane = None if order.lane is None or order.epoch is None else self._worker.lane(order.lane)
-        self._go_over_to(self._of_all if lane is None else self.of(lane))
+        lane, own = self._meant(order)
+        if order.lane is not None:
+            self._check(order.params)
+        self._go_over_to(self._of_all | own)
+        if order.params:
+            self.before_change()
         params = self._processor.update(order.params)
-        self._in_force = params
+        self._in_force = self._known = params
         if order.lane is None:
             self._of_all = params
             for number, (epoch, given) in list(self._own.items()):
                 self._give(number, epoch, given)
-        elif lane is not None and order.epoch is not None and lane.newest_epoch == order.epoch:
-            epoch, given = self._own.get(lane.number, (order.epoch, lane.params or {}))
-            given = given if epoch == order.epoch else {}
-            new = {name: params.get(name, value) for name, value in order.params.items()}
-            self._give(lane.number, order.epoch, given | new)
-            self._in_force = self._sets[lane.number]
-        return params
+            return params
+        own = {name: value for name, value in params.items() if self._is_own(name, value, own.keys() | order.params)}
+        if lane is not None:
+            assert order.epoch is not None
+            self._give(lane.number, order.epoch, own)
+        return own
 
-    def _check(self, order: Update) -> None:
-        """What one of several streams may have of its own. Raises ProcessorError."""
-        if order.lane is None or not self._worker.boot.of_several:
+    def _meant(self, order: Update) -> tuple[WorkerLane | None, Params]:
+        """Where the stream is whose parameters are to be changed, and what it has of its own: one that is only to come,
+        and one that is over, are nowhere and have nothing."""
+        lane = None if order.lane is None or order.epoch is None else self._worker.lane(order.lane)
+        if lane is None or lane.newest_epoch != order.epoch:
+            return None, {}
+        epoch, own = self._own.get(lane.number, (None, {}))
+        return lane, own if epoch == order.epoch else lane.newest_params or {}
+
+    def _is_own(self, name: str, value: Any, given: Set[str]) -> bool:
+        """Whether this is the stream's own: what it was given, as the processor calls it, and what has come of that."""
+        return name in given or name not in self._of_all or self._of_all[name] != value
+
+    def _check(self, params: Params) -> None:
+        """What one stream may have of its own, so that the others, and the next one, can be given theirs again. Raises
+        ProcessorError."""
+        if self._kind == "callable" and (unknown := ", ".join(sorted(set(params) - set(self._of_all)))):
+            raise ProcessorError(f"{unknown}: not known what other streams have; name it in the topology's params")
+        if not self._worker.boot.of_several:
             return
         if getattr(self._processor, "is_made_anew", False):
             raise ProcessorError(
                 "is made anew for each change, and several streams would have it made for each frame: give it a method "
                 "update(...), or change it for all streams while none runs"
             )
-        if unknown := ", ".join(sorted(set(order.params) - set(self._of_all))):
-            raise ProcessorError(f"{unknown}: not known what other streams have; name it in the topology's params")
+        if self._kind == "comfyui":
+            raise ProcessorError(
+                "several streams would have another workflow taken for each frame; allowed: a replica for each stream, "
+                "or the same workflow for all"
+            )
 
-    def _give(self, lane: int, epoch: int, given: Params) -> None:
-        self._own[lane] = epoch, given
-        self._sets[lane] = self._of_all | given
+    def _take(self, lane: WorkerLane) -> None:
+        """What the launcher says that the lane's stream has of its own."""
+        if lane.params:
+            self._give(lane.number, lane.epoch, lane.params)
+        else:
+            self._own.pop(lane.number, None)
+            self._sets.pop(lane.number, None)
+
+    def _give(self, lane: int, epoch: int, own: Params) -> None:
+        self._own[lane] = epoch, own
+        self._sets[lane] = self._of_all | own
 
     def _go_over_to(self, wanted: Params) -> None:
-        """Raises what the processor raises."""
-        before = self._in_force
+        """Raises what the processor raises; what is in force then of that which was changed nobody knows."""
+        before = self._known
         changed = {name: value for name, value in wanted.items() if name not in before or before[name] != value}
         if changed:
             self.before_change()
+            self._known = {name: value for name, value in before.items() if name not in changed}
             self._processor.update(changed)
-        self._in_force = wanted
+        self._in_force = self._known = wanted
 
     def _described(self) -> Any:
         return self._processor.parameters() if isinstance(self._processor, Described) else None

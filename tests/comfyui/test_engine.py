@@ -2,18 +2,22 @@
 
 import logging
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.media.pcm import Pcm
+from pipeline.messages import StreamBegin, Update
 from pipeline.processors.comfyui.answers import NodeError
 from pipeline.processors.comfyui.processor import ComfyUIProcessor
 from pipeline.processors.comfyui.workflow import WorkflowError
 from pipeline.processors.errors import ProcessorError
+from pipeline.processors.param_sets import ParamSets
 from pipeline.topology_sections import ComfyUI
 from tests.comfyui.probe import BLEND, CPU, INVERT, SIZE, Gain, Probe, node, picture, run
+from tests.processors.lanes_alone import Worker
 
 PAINT = {
     "3": node(
@@ -101,6 +105,35 @@ def test_a_changed_input_is_in_the_next_frame_and_in_what_is_in_force(processor)
     processor.update({"prompt": INVERT})
     assert processor.update(in_force) == in_force
     assert torch.allclose(run(processor, picture(1)).image, torch.lerp(picture(1), 1 - picture(1), 0.75))
+
+
+def test_a_stream_on_request_has_the_workflow_that_it_brings_and_the_next_one_the_topologys(processor):
+    processor.update({"prompt": INVERT})
+    worker: Any = Worker(1)
+    (lane,) = worker.lanes
+    sets = ParamSets(worker, processor, "comfyui", {"prompt": INVERT})
+
+    sets.apply(Update(1, {"prompts": [BLEND]}, lane=0))
+    _, own, problem = worker.answers[-1]
+    assert problem == ""
+    for params, expected in (
+        (own, torch.lerp(picture(1), 1 - picture(1), 0.25)),
+        (None, 1 - picture(1)),
+        (own, torch.lerp(picture(1), 1 - picture(1), 0.25)),
+    ):
+        lane.hear(StreamBegin(0, "s", lane.epoch + 1, params))
+        assert lane.take_up()
+        sets.begin(lane)
+        sets.use(lane)
+        assert torch.allclose(run(processor, picture(1)).image, expected)
+
+    for name, value in (("blend_factor", 0.75), ("blend_mode", "multiply")):
+        sets.apply(Update(2, {"nodes": {"3": {"inputs": {name: value}}}}, lane=0, epoch=lane.epoch))
+    assert worker.answers[-1][1]["prompt"]["3"]["inputs"] == {
+        **BLEND["3"]["inputs"],
+        "blend_factor": 0.75,
+        "blend_mode": "multiply",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
 """One processor, several streams: each frame meets the parameters of its own."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.boot import FrameFormat, LaneBoot, LinkBoot
 from pipeline.messages import StreamBegin, Update
 from pipeline.processors.errors import ProcessorError
 from pipeline.processors.param_sets import ParamSets
 from pipeline.worker_lane import WorkerLane
-
-LINK = LinkBoot("raw", -1, 2, "block", FrameFormat(2, 2), -1, -1)
+from tests.processors.lanes_alone import Worker
 
 
 class Processor:
@@ -30,24 +27,6 @@ class Processor:
             self.told.append(params)
         self.params = self.params | params
         return dict(self.params)
-
-
-class Worker:
-    """As far as the parameters are concerned."""
-
-    def __init__(self, lanes: int) -> None:
-        self.lanes = [WorkerLane(LaneBoot(number, f"s{number}", number, LINK, LINK, "")) for number in range(lanes)]
-        self.answers: list[tuple[int, Any, str]] = []
-        self.boot = SimpleNamespace(on_request=True, of_several=lanes > 1)
-
-    def lane(self, number: int) -> WorkerLane:
-        return self.lanes[number]
-
-    def updated(self, order: Update, params: Any, problem: str = "", parameters: Any = None) -> None:
-        self.answers.append((order.number, params, problem))
-
-    def error(self, name: str, **fields: object) -> None:
-        raise AssertionError(name, fields)
 
 
 @pytest.fixture
@@ -74,7 +53,7 @@ def of(processor: Processor, sets: ParamSets, lane: WorkerLane) -> tuple[int, in
 def test_a_streams_own_parameters_are_its_alone(worker: Worker, processor: Processor, sets: ParamSets) -> None:
     first, second = worker.lanes
     sets.apply(Update(1, {"strength": 5}, lane=1, epoch=1))
-    assert worker.answers == [(1, {"strength": 5, "mix": 0}, "")]
+    assert worker.answers == [(1, {"strength": 5}, "")]
     assert [of(processor, sets, lane) for lane in (first, second, first)] == [(1, 0), (5, 0), (1, 0)]
 
 
@@ -107,7 +86,8 @@ def test_a_change_that_overtakes_the_beginning_of_its_stream_is_not_lost(
     sets.apply(Update(1, {"strength": 5}, lane=1, epoch=2))
     assert lane.take_up()
     sets.begin(lane)
-    assert of(processor, sets, lane)[0] == 5
+    assert of(processor, sets, lane) == (5, 4)
+    assert worker.answers == [(1, {"strength": 5, "mix": 4}, "")]
 
 
 def test_what_nobody_could_take_back_is_no_streams_own(worker: Worker, processor: Processor, sets: ParamSets) -> None:
@@ -156,7 +136,7 @@ def test_what_is_tried_for_a_stream_to_come_changes_none_that_runs(
     worker: Worker, processor: Processor, sets: ParamSets
 ) -> None:
     sets.apply(Update(1, {"strength": 5}, lane=1))
-    assert worker.answers == [(1, {"strength": 5, "mix": 0}, "")]
+    assert worker.answers == [(1, {"strength": 5}, "")]
     assert [of(processor, sets, lane) for lane in worker.lanes] == [(1, 0), (1, 0)]
 
 
@@ -184,3 +164,97 @@ def test_a_process_that_waited_for_its_turn_begins_with_the_newest(worker: Worke
     assert not lane.take_up(), "it is the stream that it was born with"
     sets = ParamSets(worker, processor, "callable", {})
     assert of(processor, sets, lane) == (8, 0)
+
+
+def test_a_process_that_waits_for_its_turn_has_what_the_launcher_said_last(
+    worker: Worker, processor: Processor
+) -> None:
+    lane = worker.lanes[0]
+    sets = ParamSets(worker, processor, "callable", {})
+    for own, met in (({"strength": 8}, (8, 0)), ({"strength": 8, "mix": 2}, (8, 2)), (None, (1, 0))):
+        lane.hear(StreamBegin(0, "s0", 0, own))
+        sets.follow(lane)
+        assert of(processor, sets, lane) == met
+
+
+def test_after_a_set_that_is_refused_nothing_of_it_is_taken_for_known(processor: Processor) -> None:
+    class Tolerant(Worker):
+        def error(self, name: str, **fields: object) -> None:
+            self.answers.append((-1, name, ""))
+
+    worker = Tolerant(3)
+    sets = ParamSets(worker, processor, "callable", {})
+    sets.apply(Update(1, {"strength": 5}, lane=0, epoch=0))
+    sets.apply(Update(2, {"mix": 9}, lane=1, epoch=1))
+    take = processor.update
+
+    def half(params: dict[str, Any]) -> dict[str, Any]:
+        """Takes what is refused for one stream in part."""
+        take(params)
+        if params.get("strength") == 5:
+            raise RuntimeError("no more room")
+        return dict(processor.params)
+
+    processor.update = half  # type: ignore[method-assign]
+    sets.use(worker.lanes[0])
+    assert worker.answers[-1] == (-1, "params_refused", "")
+    told = len(processor.told)
+    assert of(processor, sets, worker.lanes[2]) == (1, 0)
+    assert processor.told[told:] == [{"strength": 1, "mix": 0}], "those of which it is not known"
+
+
+class Workflow(Processor):
+    """Answers with one whole workflow, however it was changed, as ComfyUI's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.params = {"prompt": {"1": "topology"}}
+
+    def update(self, params: dict[str, Any]) -> dict[str, Any]:
+        prompt = dict(self.params["prompt"])
+        if "prompts" in params:
+            (prompt,) = params["prompts"]
+        if "prompt" in params:
+            prompt = params["prompt"]
+        self.params = {"prompt": prompt | params.get("nodes", {})}
+        return dict(self.params)
+
+
+def test_a_stream_has_the_workflow_that_it_brings_and_the_next_one_the_topologys() -> None:
+    worker, processor = Worker(1), Workflow()
+    lane = worker.lanes[0]
+    sets = ParamSets(worker, processor, "comfyui", {})
+    sets.apply(Update(1, {"prompts": [{"1": "mine"}]}, lane=0))
+    own = worker.answers[-1][1]
+    assert own == {"prompt": {"1": "mine"}}, "in the processor's own words, so that any process can be given it"
+    lane.hear(StreamBegin(0, "s", 1, own))
+    assert lane.take_up()
+    sets.begin(lane)
+    sets.use(lane)
+    assert processor.params == {"prompt": {"1": "mine"}}
+
+    for number, nodes in enumerate(({"2": "a"}, {"3": "b"}), 2):
+        sets.apply(Update(number, {"nodes": nodes}, lane=0, epoch=1))
+    changed = {"prompt": {"1": "mine", "2": "a", "3": "b"}}
+    assert (processor.params, worker.answers[-1][1]) == (changed, changed)
+
+    lane.hear(StreamBegin(0, "t", 2))
+    assert lane.take_up()
+    sets.begin(lane)
+    sets.use(lane)
+    assert processor.params == {"prompt": {"1": "topology"}}
+
+
+def test_a_workflow_is_not_exchanged_from_frame_to_frame() -> None:
+    worker = Worker(2)
+    sets = ParamSets(worker, Workflow(), "comfyui", {})
+    assert sets.apply(Update(1, {"nodes": {"2": "a"}}, lane=1, epoch=1)) is None
+    assert "a replica for each stream" in worker.answers[-1][2]
+
+
+def test_what_nobody_could_take_back_is_no_streams_own_where_it_is_alone_either(processor: Processor) -> None:
+    worker = Worker(1)
+    sets = ParamSets(worker, processor, "callable", {})
+    processor.params["colour"] = "red"
+    assert sets.apply(Update(1, {"colour": "blue"}, lane=0)) is None
+    assert processor.params["colour"] == "red"
