@@ -202,7 +202,8 @@ class Keeper:
     def renew(self, stage: SupervisedStage, tell: Callable[[str], None]) -> None:
         """Have a process with what the topology says now loaded beside the one at work, take over when it is ready, and
         leave things as they are when it cannot be. `tell` is called then, with the problem, empty when there is none.
-        The stage must have a process at work."""
+        The stage must have a process at work, and gets a fresh budget."""
+        stage.forgive()
         stage.generation += 1
         self._renewals[stage.name, stage.generation] = tell
         self._announce("info", stage.name, "renewing", state=stage.state)

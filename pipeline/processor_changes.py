@@ -176,8 +176,8 @@ class ProcessorChanges:
     ) -> None:
         """Blue-green, to what the topology says now: what has to load models must not hold the streams up. One replica
         after the other, so that no more than one model is loaded beside those at work; if the first cannot be renewed,
-        the topology is as `before`, and after a problem no other one is. `tell` is called for each, with the problem,
-        empty when it runs what is new."""
+        none is, and the topology is as `before`. `tell` is called for each that was tried, with the problem, empty when
+        it runs what is new."""
         left = list(replicas)
         self.renews = True
 
@@ -185,8 +185,11 @@ class ProcessorChanges:
             stage = left.pop(0)
 
             def heard(problem: str) -> None:
-                self.renews = bool(left) and not problem
-                if problem and stage is replicas[0]:
+                is_first = stage is replicas[0]
+                if problem and (is_first or self._keeper.stopping):
+                    left.clear()
+                self.renews = bool(left)
+                if problem and is_first:
                     self._go_back(replicas, before)
                 tell(stage, problem)
                 if self.renews:

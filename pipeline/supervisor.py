@@ -354,7 +354,7 @@ class Supervisor:
         one at work."""
         renewed = []
         for stage in changed:
-            if stage.outcome == FINISHED or stage.idle:
+            if stage.outcome == FINISHED or stage.idle or stage.ending:
                 continue
             if stage.takes_turns and stage.active is not None and stage.state == READY and not stage.renewing:
                 renewed.append(stage)
