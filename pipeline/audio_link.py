@@ -31,10 +31,11 @@ Context = zmq.Context[zmq.Socket[bytes]]
 class AudioWriter:
     """The end that sends: decode's, or inference's. One thread."""
 
-    def __init__(self, endpoint: str, context: Context, *, waits: bool = True) -> None:
-        """`waits`: what is sent while nobody listens is kept for who will; else it is dropped, so that who comes late
-        hears what is new."""
+    def __init__(self, endpoint: str, context: Context, *, epoch: int = 0, waits: bool = True) -> None:
+        """`epoch` is the stream's number. `waits`: what is sent while nobody listens is kept for who will; else it is
+        dropped, so that who comes late hears what is new."""
         self.dropped = 0
+        self._epoch = _packed(epoch)
         self._endpoint = endpoint
         self._context = context
         self._waits = waits
@@ -87,8 +88,9 @@ class AudioWriter:
         is not there takes 5 ms of CPU time a second."""
         self._socket.close()
 
-    def wake(self) -> None:
-        """Another stream begins, which has said nothing yet; no matter whether there was a rest."""
+    def wake(self, epoch: int) -> None:
+        """Another stream begins, of this number, which has said nothing yet; no matter whether there was a rest."""
+        self._epoch = _packed(epoch)
         if self._socket.closed:
             self._socket = self._connect()
             self._format = None
@@ -112,7 +114,7 @@ class AudioWriter:
 
     def _send(self, message: AudioMessage) -> bool:
         try:
-            self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+            self._socket.send_multipart((self._epoch, self._encoder.encode(message)), zmq.NOBLOCK)
         except zmq.Again:
             self.dropped += 1
             return False
@@ -122,7 +124,9 @@ class AudioWriter:
 class AudioReader:
     """The end that listens. One thread."""
 
-    def __init__(self, endpoint: str, context: Context) -> None:
+    def __init__(self, endpoint: str, context: Context, epoch: int = 0) -> None:
+        """`epoch` is the stream's number: what one before it has left behind, when nobody took it, is let go."""
+        self.epoch = epoch
         self._socket = context.socket(zmq.PULL)
         self._socket.set(zmq.RCVHWM, MAX_QUEUED_PACKETS)
         self._socket.set(zmq.LINGER, 0)
@@ -133,9 +137,11 @@ class AudioReader:
         """Everything that has come, without waiting."""
         while True:
             try:
-                yield self._decoder.decode(self._socket.recv(zmq.NOBLOCK))
+                epoch, message = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            if int.from_bytes(epoch, "little", signed=True) >= self.epoch:
+                yield self._decoder.decode(message)
 
     def wait(self, seconds: float) -> bool:
         """Whether something comes within `seconds`."""
@@ -156,6 +162,10 @@ class AudioListener:
         self._thread = threading.Thread(target=self._listen, name="audio", daemon=True)
         self._thread.start()
 
+    def forget_before(self, epoch: int) -> None:
+        """A stream of this number begins: what the ones before have left behind is let go."""
+        self._reader.epoch = epoch
+
     def close(self) -> None:
         os.eventfd_write(self._closing, 1)
         self._thread.join()
@@ -169,6 +179,10 @@ class AudioListener:
             for message in self._reader.read():
                 self._heard(message)
         self._reader.close()
+
+
+def _packed(epoch: int) -> bytes:
+    return epoch.to_bytes(8, "little", signed=True)
 
 
 def pcm_of(message: AudioSamples) -> Pcm:

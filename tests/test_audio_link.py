@@ -2,7 +2,7 @@ import pytest
 import zmq
 
 from pipeline.audio_link import MAX_QUEUED_PACKETS, AudioReader, AudioWriter
-from pipeline.messages import AudioFormat, AudioPacket
+from pipeline.messages import AudioFormat, AudioPacket, TextLine
 
 AAC = AudioFormat("aac", 2)
 OPUS = AudioFormat("opus", 1)
@@ -105,7 +105,7 @@ def test_a_rest_loses_nothing_and_the_next_stream_begins_anew(open_context, endp
     assert [message.pts for message in read(reader, MAX_QUEUED_PACKETS // 2 + 1)[1:]] == list(
         range(MAX_QUEUED_PACKETS // 2)
     )
-    writer.wake()
+    writer.wake(0)
     writer.repeat_recent()
     writer.announce(AAC)
     writer.write(7, b"of the second")
@@ -136,3 +136,14 @@ def test_what_is_repeated_leaves_room_for_what_is_new(writer):
     writer.repeat_recent()
     writer.write(0, b"new")
     assert writer.dropped == dropped
+
+
+def test_what_a_stream_has_left_behind_is_not_the_next_ones(open_context, endpoint, writer):
+    writer.write_text(1, "of the first, whose egress is gone")
+    writer.rest()
+    writer.wake(1)
+    reader = AudioReader(endpoint, open_context(), 1)
+    writer.write_text(2, "of the second")
+    writer.wake(2)
+    writer.write_text(3, "of one that is not here yet")
+    assert read(reader, 2) == [TextLine(2, "of the second"), TextLine(3, "of one that is not here yet")]

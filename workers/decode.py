@@ -49,7 +49,7 @@ class Decode:
         self._live = LiveDecoder(
             self._decoder, self._writer.table, self._source.cursor.segment, boot.excerpt, boot.frame.max_fps
         )
-        self._audio = AudioWriter(boot.audio_endpoint, worker.zmq) if boot.audio_endpoint else None
+        self._audio = AudioWriter(boot.audio_endpoint, worker.zmq, epoch=boot.epoch) if boot.audio_endpoint else None
         self._samples = _open_samples(boot, worker.zmq)
         self._audio_decoder: AudioDecoder | None = None
         self._announced: StreamInfo | None = None
@@ -224,7 +224,9 @@ class Decode:
 
 def _open_samples(boot: WorkerBoot, context: Context) -> AudioWriter | None:
     """To inference, if the processor takes the sound: coming late to a live stream, it hears what is new."""
-    return AudioWriter(boot.samples_endpoint, context, waits=not boot.live) if boot.samples_endpoint else None
+    if boot.samples_endpoint is None:
+        return None
+    return AudioWriter(boot.samples_endpoint, context, epoch=boot.epoch, waits=not boot.live)
 
 
 def _card(worker: Worker) -> int | None:

@@ -206,7 +206,7 @@ class Egress:
 
     def _open_sound(self, spec: EgressSpec) -> OutgoingSound:
         assert self._worker.boot.audio_endpoint is not None
-        reader = AudioReader(self._worker.boot.audio_endpoint, self._worker.zmq)
+        reader = AudioReader(self._worker.boot.audio_endpoint, self._worker.zmq, self._worker.boot.epoch)
         reencoder = _open_reencoder(self._worker, spec)
         return OutgoingSound(reader, self._segmenter, self._muxer, self._before, reencoder, self._write_text)
 

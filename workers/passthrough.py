@@ -35,7 +35,8 @@ class Passing:
         self._source = open_source(boot.input, self.reader.table)
         self._target = open_target(boot.output, self.writer.table)
         self._show = _show(worker.boot.spec)
-        self._sound = _pass_sound(worker, lane)
+        self._side = _open_side(worker, lane)
+        self._sound = _pass_sound(worker, lane, self._side)
 
     @property
     def has_room(self) -> bool:
@@ -51,6 +52,9 @@ class Passing:
     def serve(self, slot: Slot) -> None:
         worker, stats = self._worker, self._worker.stats
         stats.add(Word.UNITS_IN)
+        if self._side is not None and self._sound is not None:
+            self._side.wake(self.lane.epoch)
+            self._sound.forget_before(self.lane.epoch)
         while (
             target := self.writer.acquire(
                 seq=slot.seq,
@@ -84,12 +88,18 @@ class Passing:
             self._sound.close()
 
 
-def _pass_sound(worker: Worker, lane: WorkerLane) -> AudioListener | None:
-    """The sound, where it goes through inference."""
-    boot = lane.boot
-    if boot.samples_endpoint is None:
+def _open_side(worker: Worker, lane: WorkerLane) -> AudioWriter | None:
+    """To egress, where the sound goes through inference."""
+    if lane.boot.samples_endpoint is None:
         return None
-    return AudioListener(boot.samples_endpoint, worker.zmq, AudioWriter(boot.audio_endpoint, worker.zmq).forward)
+    return AudioWriter(lane.boot.audio_endpoint, worker.zmq, epoch=lane.epoch)
+
+
+def _pass_sound(worker: Worker, lane: WorkerLane, side: AudioWriter | None) -> AudioListener | None:
+    if side is None:
+        return None
+    assert lane.boot.samples_endpoint is not None
+    return AudioListener(lane.boot.samples_endpoint, worker.zmq, side.forward)
 
 
 def _show(spec: AnyStage | None) -> Callable[[Pixels, Pixels], None]:

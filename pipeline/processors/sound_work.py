@@ -49,6 +49,10 @@ class SoundWork:
         self._waiting: queue.Queue[AudioMessage] = queue.Queue()
         self._listener = AudioListener(endpoint, context, self._heard)
 
+    def begin(self, epoch: int) -> None:
+        """A stream of this number begins."""
+        self._listener.forget_before(epoch)
+
     @property
     def waits(self) -> bool:
         """Whether something has come."""

@@ -80,7 +80,9 @@ class StreamWork:
 
     def begin(self) -> None:
         self.runs = True
-        self._side.wake()
+        self._side.wake(self.lane.epoch)
+        if self._sound is not None:
+            self._sound.begin(self.lane.epoch)
         self._params.begin(self.lane)
         if not self.is_paused:
             self._params.use(self.lane)
