@@ -22,6 +22,10 @@ class Work(Served, Protocol):
     def is_over(self) -> bool:
         """Whether decode has ended, and every frame was taken."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every frame that was taken was handed on."""
+
     def begin(self) -> None: ...
 
     def serve(self, slot: Slot) -> None: ...
@@ -48,7 +52,7 @@ def serve_streams(
     batch: Batch | None = None,
 ) -> None:
     """Until every stream was handed on, and no other comes. `update` sees to what the launcher wants changed, between
-    two frames. With `batch`, frames are served `together`."""
+    two frames. With `batch`, frames of several streams are served `together`."""
     turns: Turns[AnyWork] = Turns(worker.wake_fd, worker.clear_wake, alone=len(works) == 1)
 
     def begin(work: AnyWork) -> None:
@@ -60,8 +64,9 @@ def serve_streams(
             work.see_to_the_rest()
             if work.is_over:
                 turns.leave(work)
-                work.finish()
-                worker.handed_on(work.lane)
+                if work.is_settled:  # Else the process is woken when it is: meanwhile there are others.
+                    work.finish()
+                    worker.handed_on(work.lane)
         if not work.runs and work.lane.take_up():
             begin(work)
 
@@ -75,7 +80,7 @@ def serve_streams(
             return
         if (found := turns.take()) is not None:
             update()
-            if batch is not None and together is not None:
+            if batch is not None and together is not None and len(works) > 1:
                 together([found, *turns.take_more(batch.max - 1, batch.wait_ms / 1000)])
             else:
                 work, slot = found

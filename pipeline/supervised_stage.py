@@ -48,9 +48,10 @@ class Life:
             return f"finished, but not gone within {limits.drain:g} s" if silent_s > limits.drain else None
         if silent_s > limits.heartbeat:
             return f"no heartbeat for {limits.heartbeat:g} s"
-        busy_since = self.stats[Word.BUSY_SINCE_NS]
-        if busy_since and now_ns - busy_since > limits.progress * 1e9:
-            return f"busy without progress for {limits.progress:g} s"
+        for word in (Word.BUSY_SINCE_NS, Word.UNDER_WAY_SINCE_NS):
+            since = self.stats[word]
+            if since and now_ns - since > limits.progress * 1e9:
+                return f"busy without progress for {limits.progress:g} s"
         return None
 
 

@@ -51,14 +51,15 @@ class Turns(Generic[Work]):
         self._spent: dict[Work, float] = {}  # of the process's time, by weight, of those that take part
         self._now = 0.0  # what the one that was served last had spent before
         self._begun: tuple[list[Work], int] | None = None  # who is served now, and since when
+        self._is_suspect = False  # a process died on what was taken last
 
     def join(self, work: Work) -> None:
         """A stream takes part from now on, and has no time saved up."""
         self._spent[work] = self._now
 
     def leave(self, work: Work) -> None:
-        """Its links are left alone from now on."""
-        del self._spent[work]
+        """Its links are left alone from now on, also if they were before."""
+        self._spent.pop(work, None)
 
     def take(self, seconds: float | None = None) -> tuple[Work, Slot] | None:
         """The next frame, now IN_USE, and whose it is. Waits for one, `seconds` at most; None: there was none in that
@@ -73,23 +74,25 @@ class Turns(Generic[Work]):
         if found is None and self._wait(seconds):
             found = self._look()
         if found is not None:
-            work, _ = found
+            work, slot = found
             self._now = self._spent[work] = max(self._spent[work], self._now)
-            self._begun = [work], self._now_ns()
+            self._begun, self._is_suspect = ([work], self._now_ns()), bool(slot.attempts)
         return found
 
     def take_more(self, most: int, seconds: float) -> list[tuple[Work, Slot]]:
         """Frames of others, one each, to be served together with the one that was taken: at most so many, and those
-        that come within `seconds`. They share what it costs."""
+        that come within `seconds`. They share what it costs. Nothing is taken beside or behind a frame that a process
+        died on: it may take with it whatever else is in hand."""
         assert self._begun is not None
         works, _ = self._begun
         taken: list[tuple[Work, Slot]] = []
         until = self._now_ns() + int(seconds * 1e9)
-        while len(taken) < most and len(works) < len(self._spent):
+        while not self._is_suspect and len(taken) < most and len(works) < len(self._spent):
             found = self._look(works)
             if found is not None:
                 taken.append(found)
                 works.append(found[0])
+                self._is_suspect = bool(found[1].attempts)
             elif (left := until - self._now_ns()) <= 0 or not self._wait(left / 1e9, works):
                 break
         return taken

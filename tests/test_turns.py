@@ -227,6 +227,35 @@ def test_frames_of_others_are_taken_together_one_each(process: Process, streams:
     assert process.turns.take_more(0, seconds=0) == []
 
 
+def die_on(stream: Stream) -> None:
+    """Its frame, of which a process takes hold, comes back as one that a process died on."""
+    stream.send()
+    assert stream.reader.take_at_once() is not None
+    assert stream.links[0].table.reclaim_consumer() == (1, 0)
+
+
+def test_nothing_is_taken_beside_a_frame_that_a_process_died_on(process: Process, streams: list[Stream]) -> None:
+    first, second, third = join(process, streams, 1, 1, 1)
+    die_on(first)
+    second.send()
+    third.send()
+    found = process.turns.take(0)
+    assert found is not None
+    assert found[0] is first
+    assert process.turns.take_more(2, seconds=0) == []
+
+
+def test_nothing_is_taken_behind_a_frame_that_a_process_died_on(process: Process, streams: list[Stream]) -> None:
+    first, second, third = join(process, streams, 1, 1, 1)
+    first.send()
+    die_on(second)
+    third.send()
+    found = process.turns.take(0)
+    assert found is not None
+    assert found[0] is first
+    assert [stream for stream, _ in process.turns.take_more(2, seconds=0)] == [second]
+
+
 def test_who_is_served_together_shares_the_cost(process: Process, streams: list[Stream]) -> None:
     first, second, third = join(process, streams, 1, 1, 1)
     first.send()

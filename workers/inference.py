@@ -11,6 +11,7 @@ from pipeline.media.pcm import SAMPLE_RATE, Pcm
 from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slot_table import Slot
+from pipeline.messages import Update
 from pipeline.processors.batches import Batches
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
@@ -20,12 +21,12 @@ from pipeline.processors.kinds import make_processor
 from pipeline.processors.param_sets import ParamSets
 from pipeline.processors.protocol import Batching, Described, Listener, Processor
 from pipeline.processors.stream_work import StreamWork
-from pipeline.recording.param_tape import ParamTape
+from pipeline.processors.under_way import UnderWay
 from pipeline.rounds import serve_streams
 from pipeline.status import Parameter
 from pipeline.topology import Inference as InferenceSpec
-from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 from pipeline.usable_cores import usable_cores
+from pipeline.worker import Worker, WorkerFailed, WorkerRefused, run
 
 
 class Inference:
@@ -38,17 +39,13 @@ class Inference:
         params.before_change = self._settle_all
         self._batch = spec.processor.batch
         self._together = Batches(worker, processor, params).serve if isinstance(processor, Batching) else None
-        self._tape = ParamTape(worker, params)
-        tape = self._tape if len(worker.lanes) == 1 else None
-        open_frames, streak = functools.partial(_open_frames, device), Streak()
-        self._works = [
-            StreamWork(worker, lane, spec.processor, processor, params, streak, tape, open_frames)
-            for lane in worker.lanes
-        ]
+        shared = Streak(), UnderWay(worker.stats), functools.partial(_open_frames, device)
+        self._works = [StreamWork(worker, lane, spec.processor, processor, params, *shared) for lane in worker.lanes]
 
     def run_forever(self) -> None:
         """Until every stream was handed on, and no other comes."""
-        self._tape.begin(self._works[0].writer.table.last_pts)
+        for work in self._works:
+            work.tape.begin(work.writer.table.last_pts)
         with torch.inference_mode():
             serve_streams(self._worker, self._works, self._update, self._together, self._batch)
 
@@ -68,8 +65,14 @@ class Inference:
             self._settle_all()
             stats.busy()
             if self._params.apply(order) is not None:
-                self._tape.tell(order.params, self._works[0].last_pts)
+                self._note(order)
             stats.idle()
+
+    def _note(self, order: Update) -> None:
+        """For whoever records. What was tried for a stream that is to begin is noted when it does."""
+        for work in self._works:
+            if order.lane is None or (order.lane, order.epoch) == (work.lane.number, work.lane.epoch):
+                work.tape.was_changed(order.params, work.last_pts)
 
 
 def described(processor: Processor) -> list[Parameter] | None:

@@ -46,15 +46,19 @@ class Passing:
     def is_over(self) -> bool:
         return self.reader.drained
 
+    @property
+    def is_settled(self) -> bool:
+        return True
+
     def begin(self) -> None:
         self.runs = True
+        if self._side is not None and self._sound is not None:
+            self._side.wake(self.lane.epoch)
+            self._sound.forget_before(self.lane.epoch)
 
     def serve(self, slot: Slot) -> None:
         worker, stats = self._worker, self._worker.stats
         stats.add(Word.UNITS_IN)
-        if self._side is not None and self._sound is not None:
-            self._side.wake(self.lane.epoch)
-            self._sound.forget_before(self.lane.epoch)
         while (
             target := self.writer.acquire(
                 seq=slot.seq,

@@ -47,6 +47,7 @@ class Word(IntEnum):
     LIFE_OUT_NS = 18  # when the process at work handed on its first unit; 0: not yet
     VIDEO_BYTES = 19  # that the encoder made, without sound and container
     BITRATE = 20  # bit/s that the encoder aims at just now; 0: it aims at a quality
+    UNDER_WAY_SINCE_NS = 21  # the oldest frame that a processor has begun and not ended; 0: there is none
 
 
 class Span(IntEnum):
@@ -120,6 +121,7 @@ class StageStats:
         self._words[Word.BUSY_NS] = self.busy_ns
         self._words[Word.BUSY_SINCE_NS] = 0
         self._words[Word.LIFE_OUT_NS] = 0
+        self._words[Word.UNDER_WAY_SINCE_NS] = 0
         self.beat()
 
     def begin_stream(self) -> None:

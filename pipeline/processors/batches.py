@@ -29,7 +29,7 @@ class Batches:
         left = list(turns)
         while left:
             if self._failures >= GIVE_UP_AFTER:
-                work, slot = left.pop()
+                work, slot = left.pop(0)
                 work.serve(slot)
                 continue
             together = [turn for turn in left if self._fit(left[0], turn)]
@@ -47,7 +47,7 @@ class Batches:
             return True
         return (
             not (work.is_paused or other_work.is_paused)
-            and not (slot.attempts or other_slot.attempts)  # One that a process died on takes no others with it.
+            and not (slot.attempts or other_slot.attempts)  # What a process died on is served alone, and last.
             and (slot.width, slot.height) == (other_slot.width, other_slot.height)
             and self._params.of(work.lane) == self._params.of(other_work.lane)
         )

@@ -20,6 +20,7 @@ from pipeline.memory.stage_stats import Span, Word
 from pipeline.processors.frame_tensors import FrameTensors
 from pipeline.processors.guard import Guard, Streak
 from pipeline.processors.protocol import Answer, Concurrent, FrameIdentity, Processor, Result
+from pipeline.processors.under_way import UnderWay
 from pipeline.topology_sections import Processor as ProcessorSpec
 from pipeline.worker import Worker
 from pipeline.worker_lane import WorkerLane
@@ -57,6 +58,7 @@ class FrameWork:
         tensors: tuple[FrameTensors, FrameTensors],
         write_text: WriteText,
         streak: Streak,
+        under_way: UnderWay,
     ) -> None:
         """`ends` are those of the links before and behind, `tensors` their slots; of the first as many pictures must be
         good at a time as frames may be in flight."""
@@ -74,6 +76,7 @@ class FrameWork:
         self.most_pictures = 1
         """That one frame has become so far."""
         self._under_way: deque[_UnderWay] = deque()
+        self._all_under_way = under_way
         self.last_pts: int | None = None
         """Of the frame that was settled last."""
 
@@ -102,6 +105,7 @@ class FrameWork:
         begun = self._processor.begin(image, identity)
         begun.add_done_callback(lambda _: self._worker.wake())
         self._under_way.append(_UnderWay(slot, image, identity, begun))
+        self._all_under_way.add(begun)
         self._stats.idle()
 
     def load(self, slot: Slot) -> Loaded:

@@ -15,6 +15,7 @@ from pipeline.processors.guard import Streak
 from pipeline.processors.param_sets import ParamSets
 from pipeline.processors.protocol import Answer, Listener, Processor, StreamAware
 from pipeline.processors.sound_work import SoundWork
+from pipeline.processors.under_way import UnderWay
 from pipeline.recording.param_tape import ParamTape
 from pipeline.topology_sections import Processor as ProcessorSpec
 from pipeline.worker import Worker
@@ -33,27 +34,28 @@ class StreamWork:
         processor: Processor,
         params: ParamSets,
         streak: Streak,
-        tape: ParamTape | None,
+        under_way: UnderWay,
         open_frames: OpenFrames,
     ) -> None:
-        """`tape`: what is changed on the lane is recorded, and was."""
+        """Raises RecordingError."""
         boot = lane.boot
         self.lane = lane
         self.reader = open_reader(boot.input, owner=worker.boot.incarnation, tracer=worker.tracer)
         self.writer = LinkWriter(boot.output, owner=worker.boot.incarnation)
+        self.tape = ParamTape(worker, lane, params)
+        """What is changed for the lane's stream, and was when it was recorded."""
         self.runs = False
         """Whether there is a stream, or something of it left."""
         self._worker = worker
         self._processor = processor
         self._params = params
-        self._tape = tape
         self._side = AudioWriter(boot.audio_endpoint, worker.zmq)
         tensors = (
             open_frames(boot.input, self.reader.table.slots, spec.in_flight),
             open_frames(boot.output, self.writer.table.slots, 1),
         )
         self._frames = FrameWork(
-            worker, lane, spec, processor, (self.reader, self.writer), tensors, self._write_text, streak
+            worker, lane, spec, processor, (self.reader, self.writer), tensors, self._write_text, streak, under_way
         )
         self._sound = self._open_sound(spec.on_error == "pass_through") if boot.samples_endpoint is not None else None
 
@@ -74,6 +76,11 @@ class StreamWork:
         return self.reader.drained
 
     @property
+    def is_settled(self) -> bool:
+        """Whether every frame that was taken was handed on. A process of one stream waits for them in `finish`."""
+        return len(self._worker.lanes) == 1 or not self._frames.under_way
+
+    @property
     def last_pts(self) -> int | None:
         """Of the frame that was settled last."""
         return self._frames.last_pts
@@ -87,15 +94,14 @@ class StreamWork:
         if not self.is_paused:
             self._params.use(self.lane)
             self._params.tell()
-        if self._tape is not None and self.lane.params:
-            self._tape.tell(self.lane.params, None)
+        self.tape.tell(self._params.own(self.lane), None)
         self._tell_processor("begin_stream")
 
     def serve(self, slot: Slot) -> None:
         """See to the stream's next frame. Raises ProcessorGivenUp, and WorkerAbandoned."""
-        if self._tape is not None and self._tape.are_due(slot.pts):
+        if self.tape.are_due(slot.pts):
             self._frames.settle_all()
-            self._tape.change_as_recorded(slot.pts, self._frames.last_pts)
+            self.tape.change_as_recorded(slot.pts, self._frames.last_pts)
         if not self.is_paused:
             self._params.use(self.lane)
         self._frames.serve(slot)

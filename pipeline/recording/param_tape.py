@@ -1,5 +1,5 @@
 """A processor's changes of parameters in recordings: told to whoever records, and made again where a recording that is
-the source says so. A recording is of one stream, so all of this is about the first lane's."""
+the source says so."""
 
 import time
 from typing import Any
@@ -8,12 +8,16 @@ from pipeline.processors.param_sets import ParamSets
 from pipeline.recording.changes import RecordedChanges
 from pipeline.recording.format import Change
 from pipeline.worker import Worker
+from pipeline.worker_lane import WorkerLane
 
 
 class ParamTape:
-    def __init__(self, worker: Worker, params: ParamSets) -> None:
+    """One lane's."""
+
+    def __init__(self, worker: Worker, lane: WorkerLane, params: ParamSets) -> None:
         """Raises RecordingError."""
         self._worker = worker
+        self._lane = lane
         self._params = params
         self._changes = RecordedChanges(worker.boot.changes_from, "inference")
 
@@ -21,7 +25,7 @@ class ParamTape:
         """A process in the place of another: its parameters may be others than those of the one before it. `after` is
         the time of the last picture that was handed on."""
         if self._worker.boot.incarnation > 1:
-            self.tell(self._params.of(self._worker.lanes[0]), after)
+            self.tell(self._params.of(self._lane), after)
 
     def are_due(self, pts: int) -> bool:
         """Whether there is something to be changed before the picture at `pts`. To be asked for each picture."""
@@ -36,8 +40,14 @@ class ParamTape:
             else:
                 self.tell(params, after)
 
+    def was_changed(self, params: dict[str, Any], after: int | None) -> None:
+        """To these, for all streams or for this one, behind the picture at `after`. What this one has of its own
+        stays."""
+        in_force = self._params.of(self._lane)
+        self.tell({name: in_force.get(name, value) for name, value in params.items()}, after)
+
     def tell(self, params: dict[str, Any], after: int | None) -> None:
-        """Whoever records, of a change behind the picture at `after`."""
+        """Whoever records, of what is in force behind the picture at `after`."""
         tap = self._worker.tap
         if tap.recording and params:
-            tap.send(Change("inference", params, after, time.monotonic_ns()), self._worker.lanes[0].epoch)
+            tap.send(Change("inference", params, after, time.monotonic_ns()), self._lane.epoch)

@@ -1,5 +1,6 @@
 """Processors that misbehave, for the tests to name in a topology."""
 
+import asyncio
 import atexit
 import ctypes
 import itertools
@@ -64,6 +65,28 @@ def says(image: torch.Tensor, word: str = "one") -> Result:
 def tells_identity(image: torch.Tensor, frame: FrameIdentity, word: str = "plain", other: int = 0) -> Result:
     """Says of which stream a frame is, and its own parameters, beside every picture that is not black."""
     return Result(image, (f"{frame.stream} {frame.epoch} {word} {other}",) if image.any() else ())
+
+
+async def hangs_for(image: torch.Tensor, frame: FrameIdentity, stream: str = "") -> torch.Tensor:
+    """Never has done with a picture of this stream that is not black."""
+    if frame.stream == stream and image.any():
+        await asyncio.Event().wait()
+    return image
+
+
+class DiesOverItsFirstChange:
+    """Once; the process behind it takes the change."""
+
+    def __init__(self, mark: str, word: str = "plain") -> None:
+        self.mark, self.word = Path(mark), word
+
+    def update(self, word: str = "plain", mark: str = "") -> None:
+        if word != self.word and _is_first(self.mark):
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.word = word
+
+    def __call__(self, image: torch.Tensor) -> Result:
+        return Result(image, (self.word,) if image.any() else ())
 
 
 def together(image: torch.Tensor, frame: list[FrameIdentity], fails: bool = False) -> list[Result]:

@@ -46,6 +46,22 @@ def test_the_death_of_one_replica_is_no_matter_of_the_others_streams(films: list
         assert seen.frames > 0
 
 
+def test_a_replica_with_one_stream_serves_it_alone_where_others_make_batches(films: list[Path], tmp_path: Path) -> None:
+    processor = {
+        "callable": "tests.integration.odd_ops:together",
+        "threads": 1,
+        "batch": {"max": STREAMS, "wait_ms": 20},
+    }
+    with box(tmp_path, processor=processor, inference={"replicas": 2}) as running, ExitStack() as cameras:
+        running.play(films, cameras)
+        for number in range(STREAMS):
+            running.wait_until_over(number)
+        assert "died" not in running.pipeline.log
+    for number in range(STREAMS):
+        seen = check_unmixed(tmp_path / f"s{number}.mp4", number, SECONDS)
+        assert seen.inverted == seen.frames > 0
+
+
 def test_every_replica_takes_what_is_changed_for_all(long_source: Path, tmp_path: Path) -> None:
     processor = {"callable": "tests.integration.odd_ops:tells_identity", "params": {"word": "own"}, "threads": 1}
     with box(tmp_path, processor=processor, inference={"replicas": 2}) as running, ExitStack() as cameras:
@@ -69,10 +85,25 @@ def test_every_replica_takes_what_is_changed_for_all(long_source: Path, tmp_path
         running.pipeline.wait_for(r'text stage=inference.1 .*text="s0 \d renewed 0"')
         running.pipeline.wait_for(r'text stage=inference.2 .*text="s1 \d renewed 7"')
 
+        nonsense = running.line.update("inference", {"word": {None: 1}})  # type: ignore[dict-item]
+        assert (nonsense.code, nonsense.text.partition("; ")[2]) == ("invalid", "allowed: what JSON has")
         unknown = running.line.update("inference.3", {"word": "x"})
         assert unknown.text == (
             "'inference.3' has nothing that can be changed; allowed: decode.1, decode.2, decode.3, inference"
         )
+
+
+def test_a_replica_that_cannot_be_renewed_stays_as_it_is_and_the_others_are_renewed(tmp_path: Path) -> None:
+    processor = {"callable": "tests.integration.odd_ops:tells_identity", "threads": 1}
+    with box(tmp_path, processor=processor, inference={"replicas": STREAMS}) as running:
+        assert running.line.update("inference", {"word": "new"}, renew=True).ok
+        os.kill(running.pipeline.pid_of("inference.2", 2), signal.SIGKILL)
+        running.pipeline.wait_for("renewal_failed stage=inference.2 reason=SIGKILL")
+        running.pipeline.wait_for("updated stage=inference.3 .*new")
+        lives = {stage.stage: stage.pid for stage in running.line.status().stages}
+        assert lives["inference.1"] == running.pipeline.pid_of("inference.1", 2)
+        assert lives["inference.2"] == running.pipeline.pid_of("inference.2", 1)
+        assert lives["inference.3"] == running.pipeline.pid_of("inference.3", 2)
 
 
 def test_a_processor_of_one_stream_serves_several_with_a_replica_for_each(films: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from contextlib import ExitStack
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission import LEAST_SECONDS
 from pipeline.media.verify import verify_recording
+from pipeline.running_stream import BEGINNING_S
 from pipeline.status import StreamSpec
 from tests.integration.box import FPS, STREAMS, Box, box, check_unmixed, write_films
 from tests.integration.camera import Camera
+from tests.integration.conftest import FPS as LONG_SOURCE_FPS
 from tests.integration.running import SPINE
 
 SECONDS = 12
@@ -115,6 +119,69 @@ def test_frames_of_several_streams_go_through_together(films: list[Path], tmp_pa
         seen = verify_recording(tmp_path / f"s{number}.mp4", FPS)
         assert (seen.out_of_order, seen.unreadable) == (0, 0)
         assert seen.inverted == seen.frames
+
+
+def test_a_frame_that_never_ends_is_noticed_and_its_stream_can_be_stopped(long_source: Path, tmp_path: Path) -> None:
+    processor = {"callable": "tests.integration.odd_ops:hangs_for", "params": {"stream": "s1"}, "in_flight": 3}
+    limits = {"progress": 2.0, "drain": 5.0}
+    with box(tmp_path, processor=processor, inference={"limits": limits}) as running, ExitStack() as cameras:
+        for number in range(2):
+            running.start(number)
+            cameras.enter_context(Camera(long_source, f"{running.relay}/s{number}-in"))
+        running.wait_for_delivered(0, FPS)
+        running.pipeline.wait_for("hanging stage=inference .*busy without progress")
+        answer = running.line.stop_stream("s1")
+        assert answer.ok, answer
+        running.pipeline.wait_for("active stage=inference", 2)
+        running.wait_for_delivered(0, FPS)
+
+
+def test_a_spare_has_every_change_that_a_stream_was_given(long_source: Path, tmp_path: Path) -> None:
+    processor = {"callable": "tests.integration.odd_ops:tells_identity", "threads": 1}
+    with (
+        box(tmp_path, processor=processor, inference={"spares": 1}) as running,
+        Camera(long_source, f"{running.relay}/s0-in"),
+    ):
+        running.start(0)
+        running.wait_for_delivered(0, FPS)
+        running.pipeline.wait_for("ready stage=inference", 2)
+        for params in ({"word": "one"}, {"word": "two"}, {"other": 3}):
+            assert running.line.update("inference", params, stream="s0").ok
+        assert running.kill("inference")
+        running.pipeline.wait_for("active stage=inference", 2)
+        seen = sum('text="s0 0 two 3"' in line for line in running.pipeline.lines)
+        running.pipeline.wait_for('text="s0 0 two 3"', seen + FPS)
+
+
+def test_a_stream_is_asked_for_again_when_the_processor_dies_over_it(long_source: Path, tmp_path: Path) -> None:
+    """It may have died of another stream's frame."""
+    mark = str(tmp_path / "died")
+    processor = {"callable": "tests.integration.odd_ops:DiesOverItsFirstChange", "params": {"mark": mark}, "threads": 1}
+    inference = {"replicas": STREAMS}
+    with (
+        box(tmp_path, processor=processor, inference=inference) as running,
+        Camera(long_source, f"{running.relay}/s0-in"),
+    ):
+        running.start(0, params={"word": "mine"})
+        running.pipeline.wait_for("text stage=inference.1 stream=s0 .*text=mine")
+        assert "died stage=inference.1" in running.pipeline.log
+
+
+def test_one_more_than_was_measured_to_fit_is_refused(long_source: Path, tmp_path: Path) -> None:
+    """Also while another stream waits for its source, and costs nothing."""
+    streams = {"on_request": True, "max": STREAMS, "source_timeout": 120.0, "admit_below": 0.001}
+    with box(tmp_path, streams=streams) as running, Camera(long_source, f"{running.relay}/s0-in"):
+        running.start(0)
+        running.start(1)
+        running.wait_until_online(0)
+        running.wait_for_delivered(0, int(LONG_SOURCE_FPS * (BEGINNING_S + LEAST_SECONDS + 3)))
+        answer = running.line.start_stream(StreamSpec("s2", "s2-in", "s2-out"))
+        assert answer.code == "full"
+        assert re.match(
+            r"a stream takes \d+% of inference's time, measured with 1 stream: one more would have it busy \d+%, and "
+            r"streams.admit_below is 0.001$",
+            answer.text,
+        )
 
 
 def test_one_more_than_there_may_be_is_refused_with_the_names(tmp_path: Path) -> None:
