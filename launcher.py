@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.set_defaults(command=_trace)
     record = commands.add_parser("record", help="keep what a running pipeline is fed and what comes of it, for replay")
     record.add_argument("--output", type=Path, metavar="FILE", required=True, help="a new file")
+    record.add_argument("--stream", default="", help="of several that run; by default the only one, or the next")
     record.add_argument("--seconds", type=_positive, metavar="N", help="end after so many")
     record.add_argument(
         "--max-bytes", type=_positive, metavar="N", default=1 << 30, help="end once the file has so many"
@@ -317,7 +318,7 @@ def _record(options: argparse.Namespace) -> int:
     """Until Ctrl-C, a limit, or the stream's end."""
     endpoint = control_endpoint(options.name)
     writer = RecordingWriter(options.output)
-    recorder = StreamRecorder(endpoint, writer, new_recording(), options.max_bytes, options.seconds)
+    recorder = StreamRecorder(endpoint, writer, new_recording(), options.max_bytes, options.seconds, options.stream)
     try:
         with SignalNotes(signal.SIGINT, signal.SIGTERM) as notes:
             recorder.run(notes.fd, lambda: bool(notes.take()))

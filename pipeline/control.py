@@ -78,9 +78,9 @@ class ControlLine:
         """See LogLevelRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
         return msgspec.msgpack.decode(self._ask(LogLevelRequest(stage, level)), type=Answer)
 
-    def record(self, recording: str) -> RecordAnswer:
+    def record(self, request: RecordRequest) -> RecordAnswer:
         """See RecordRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""
-        return msgspec.msgpack.decode(self._ask(RecordRequest(recording)), type=RecordAnswer)
+        return msgspec.msgpack.decode(self._ask(request), type=RecordAnswer)
 
     def end_recording(self, recording: str) -> Answer:
         """See RecordEndRequest. Raises LauncherSilent when there is no answer within REPLY_SECONDS."""

@@ -122,8 +122,8 @@ class Keeper:
                 if (level := self._wiring.topology.logs.level_of(stage.name)) != life.process.boot.log_level:
                     self._switchboard.send(life.process.boot.identity, SetLogLevel(level))  # Changed while it loaded.
                 tap = life.process.boot.tap
-                if tap is not None and tap.recording != self._wiring.recording:
-                    self._switchboard.send(life.process.boot.identity, Record(self._wiring.recording))
+                if tap is not None and tap.recording != (recording := self._wiring.recording_by(stage.name)):
+                    self._switchboard.send(life.process.boot.identity, Record(recording))
                 if stage.takes_turns:
                     self._bring_up_to_date(stage, life)
                     self._take_turns(stage)

@@ -12,6 +12,7 @@ import msgspec
 from pipeline.boot import EncodedBoot, LaneBoot, Pause
 from pipeline.encoded_link import CURSOR_BYTES, Cursor
 from pipeline.link import FrameLink
+from pipeline.media.timeline_notes import TimelineNote, read_notes
 from pipeline.memory.cuda_handle import CudaSlabHandle
 from pipeline.memory.slot_table import FILLING, IN_USE, Outcome
 from pipeline.messages import SetPause, StreamBegin
@@ -165,6 +166,10 @@ class Lane:
             dropped=dropped,
             in_flight=raw.in_flight() + styled.in_flight() - styled.added_in_flight() - twice,
         )
+
+    def timeline_notes(self) -> list[TimelineNote]:
+        """Decode's timeline before each of its last segments."""
+        return read_notes(self.raw.table)
 
     def pictures_added(self) -> int:
         """Those that the processor made besides the frames' own."""

@@ -177,10 +177,14 @@ class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
 
 
 class RecordRequest(msgspec.Struct, frozen=True, tag="record"):
-    """From whoever records: have the stages tell what they see, for `recording`, an id of its own making. Answered with
-    RecordAnswer, and to be repeated: who is not heard of for RECORD_LEASE_SECONDS is taken to be gone."""
+    """From whoever records: have the stages tell what they see, for `recording`, an id of its own making. `stream` is
+    the name of the one that is meant, though it may be still to come; empty: the one that runs, or the next; and
+    `epoch` its number, once it has begun. Answered with RecordAnswer, and to be repeated: who is not heard of for
+    RECORD_LEASE_SECONDS is taken to be gone."""
 
     recording: str
+    stream: str = ""
+    epoch: int | None = None
 
 
 class RecordEndRequest(msgspec.Struct, frozen=True, tag="record_end"):
@@ -329,18 +333,20 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 
 
 class RecordAnswer(msgspec.Struct, frozen=True, tag="record_answer"):
-    """What a recorder has to know: `endpoint` is where the stages look for it, `topology` the resolved one without
-    secrets and with the parameters in force, `timelines` decode's before each of its last segments, as segment, offset
-    and last picture. Not `ok`: somebody else records, and `text` says so."""
+    """What a recorder has to know: `endpoint` is where the stages look for it, and, once there is a stream, `topology`
+    the resolved one without secrets and with the parameters in force, `timelines` decode's before each of its last
+    segments, as segment, offset and last picture, and `stages` those that have to do with it. Not `ok`: it may not
+    record, and `text` says why."""
 
     ok: bool
     text: str
     endpoint: str = ""
     pipeline: str = ""
     stream: str = ""
-    epoch: int = 0
+    epoch: int | None = None
     topology: dict[str, Any] = {}
     timelines: list[tuple[int, int, int | None]] = []
+    stages: list[str] = []
 
 
 class SupervisionEvent(msgspec.Struct, frozen=True, tag="supervision_event"):

@@ -88,6 +88,14 @@ class StreamKeeper:
         running = (lane.status() for lane in self._lanes)
         return [*(status for status in running if status is not None), *self._ended]
 
+    @property
+    def running(self) -> dict[str, Lane]:
+        """Where the streams are that have begun and are not being stopped, by their names."""
+        if not self.on_request:
+            return {lane.begin.stream: lane for lane in self._wiring.lanes}
+        running = (lane for lane in self._lanes if lane.runs and lane.is_open)
+        return {lane.lane.begin.stream: lane.lane for lane in running}
+
     def lanes_meant(self, stream: str) -> list[Lane]:
         """Where the stream of this id runs; empty: where any does, and the lane of a topology that has its own. Raises
         NoSuchStream when none is called so."""

@@ -291,7 +291,7 @@ class Supervisor:
                 described = (stage.active.parameters for stage in self._keeper.of_kind(Inference) if stage.active)
                 self._switchboard.send(sender, plan_of(self._wiring, next(filter(None, described), None)))
             case RecordRequest():
-                self._switchboard.send(sender, self._recording.ask(message))
+                self._switchboard.send(sender, self._recording.ask(message, self._streams.running))
             case RecordEndRequest():
                 self._switchboard.send(sender, self._recording.end(message))
             case RestartRequest():

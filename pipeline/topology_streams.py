@@ -13,18 +13,26 @@ def check_streams(topology: Topology) -> None:
     if most > 1 and not topology.streams.on_request:
         raise TopologyError("streams.max", "more than one stream needs streams.on_request: true; allowed without: 1")
     if most > 1 and topology.recording is not None:
-        raise TopologyError("recording", "is of one stream; allowed: with streams.max: 1")
+        raise TopologyError(
+            "recording",
+            "is of one stream; allowed: with streams.max: 1; launcher.py record --stream takes one of several",
+        )
     for name, stage in topology.stages.items():
         if isinstance(stage, Inference):
             _check_pool(f"stages.{name}", stage, most)
             if most > stage.pool_size:
                 _check_sharing(f"stages.{name}.processor", stage, most)
-            elif stage.processor.batch is not None:
+            elif stage.processor.batch is not None and not _is_fed_again(topology):
                 raise TopologyError(
                     f"stages.{name}.processor.batch",
                     "needs a process that serves several streams; allowed: with streams.max above the number of "
                     f"replicas, {stage.pool_size}",
                 )
+
+
+def _is_fed_again(topology: Topology) -> bool:
+    """Whether it is one of several streams, which was recorded."""
+    return topology.source is not None and topology.source.recording is not None
 
 
 def _check_pool(path: str, inference: Inference, most: int) -> None:

@@ -15,11 +15,11 @@ from pipeline.frame_memory import FrameMemory
 from pipeline.lane import STREAM, Lane, lane_links, lane_suffix
 from pipeline.link import FrameLink
 from pipeline.listeners import Listeners
-from pipeline.media.timeline_notes import TimelineNote, read_notes
 from pipeline.memory.slab import create_slab
 from pipeline.memory.slot_table import Outcome
 from pipeline.memory.stage_stats import STATS_BYTES, StageStats
 from pipeline.recording.beginning import begin_where_recorded
+from pipeline.recording.target import Target
 from pipeline.replicas import replicas_of
 from pipeline.run_dir import CONTROL, RunDir
 from pipeline.status import FrameCount, LinkStatus, StreamSpec, Traces
@@ -69,8 +69,8 @@ class Wiring:
         self.stats = {name: [StageStats(fd) for fd in fds] for name, fds in self.stats_fds.items()}
         self._stream_names: dict[int, str] = {} if topology.streams.on_request else {0: STREAM}  # by epoch
         self.trace_rings = self._make_trace_rings()
-        self.recording = uuid.uuid4().hex if topology.recording is not None else ""
-        """The recording that is being made; empty: none."""
+        self.target = Target(uuid.uuid4().hex) if topology.recording is not None else Target()
+        """What is being recorded."""
         if self.fed_again is not None:
             begin_where_recorded(self.fed_again, self.lanes[0].raw.boot, self.lanes[0].cursor)
 
@@ -200,26 +200,12 @@ class Wiring:
         """Where whoever records listens."""
         return self._run_dir.endpoint("tape")
 
-    @property
-    def stream_name(self) -> str:
-        """The stream that runs, or ran last; empty before the first."""
-        return self._stream_names.get(self.lanes[0].epoch, "")
-
-    def recorded_topology(self) -> Topology:
-        """The topology, with what is the running stream's own in it."""
-        topology, own = self.topology, self.lanes[0].params
-        if own:
-            name = self._name_of_inference
-            spec = topology.stages[name]
-            assert isinstance(spec, Inference)
-            processor = msgspec.structs.replace(spec.processor, params=spec.processor.params | own)
-            stages = topology.stages | {name: msgspec.structs.replace(spec, processor=processor)}
-            topology = msgspec.structs.replace(topology, stages=stages)
-        return msgspec.structs.replace(topology, frame=self.lanes[0].frame(topology), recording=None)
-
-    def timeline_notes(self) -> list[TimelineNote]:
-        """Decode's timeline before each of its last segments."""
-        return read_notes(self.lanes[0].raw.table)
+    def recording_by(self, stage: str) -> str:
+        """The recording to which the stage tells what it sees; empty: none. Inference tells of all its lanes: it has
+        little to tell, and whoever records takes what is the stream's."""
+        lane = self.lane_of.get(stage)
+        recorded = lane is None or self.target.is_of(lane.begin.stream, lane.epoch)
+        return self.target.recording if recorded else ""
 
     @property
     def relay_url(self) -> str | None:

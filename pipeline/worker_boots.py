@@ -125,5 +125,5 @@ def _tap_boot(wiring: Wiring, stage: str, spec: AnyStage | None) -> TapBoot | No
     """For those who tell a recorder what they see, and for the recorder that the topology names."""
     if isinstance(spec, SPINE) or stage == RECORDING:
         source = wiring.topology.source
-        return TapBoot(wiring.tape_endpoint, wiring.recording, waits=source is not None and source.is_hurried)
+        return TapBoot(wiring.tape_endpoint, wiring.recording_by(stage), waits=source is not None and source.is_hurried)
     return None

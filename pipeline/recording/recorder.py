@@ -18,7 +18,7 @@ import zmq
 from pipeline import __version__
 from pipeline.api.redact import redacted
 from pipeline.control import ControlLine, EventStream, LauncherSilent
-from pipeline.messages import RecordAnswer, SupervisionEvent, Tapped
+from pipeline.messages import RecordAnswer, RecordRequest, SupervisionEvent, Tapped
 from pipeline.recording.format import (
     Change,
     End,
@@ -57,12 +57,19 @@ def new_recording() -> str:
 
 
 class StreamRecorder:
-    """One recording of one stream: the one that runs, or the next one."""
+    """One recording of one stream."""
 
     def __init__(
-        self, control: str, writer: RecordingWriter, recording: str, max_bytes: float, seconds: float | None = None
+        self,
+        control: str,
+        writer: RecordingWriter,
+        recording: str,
+        max_bytes: float,
+        seconds: float | None = None,
+        stream: str = "",
     ) -> None:
-        """`control` is the launcher's socket."""
+        """`control` is the launcher's socket. `stream` is the name of the one that is meant; empty: the only one that
+        runs, or the next."""
         self.frames = self.segments = 0
         self.reason = ""
         """Why it is over."""
@@ -73,6 +80,7 @@ class StreamRecorder:
         self._recording = recording
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._stream = stream
         self._decoder: msgspec.msgpack.Decoder[Tapped] = msgspec.msgpack.Decoder(Tapped)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._answer: RecordAnswer | None = None
@@ -101,7 +109,7 @@ class StreamRecorder:
         """
         with ControlLine(self._control) as launcher, EventStream(self._control) as events:
             try:
-                self._renew(launcher)
+                self._renew(launcher, None)
                 assert self._answer is not None
                 queue = self._listen(self._answer.endpoint)
                 poller = zmq.Poller()
@@ -129,11 +137,12 @@ class StreamRecorder:
         queue.bind(endpoint)
         return queue
 
-    def _renew(self, launcher: ControlLine) -> None:
-        answer = launcher.record(self._recording)
+    def _renew(self, launcher: ControlLine, epoch: int | None) -> None:
+        answer = launcher.record(RecordRequest(self._recording, self._stream, epoch))
         if not answer.ok:
             raise RecorderRefused(answer.text)
-        self._answer = answer
+        if self._answer is None or answer.epoch is not None:  # Else there is none yet, or it is over.
+            self._answer = answer
         self._renewed = time.monotonic()
         for segment, offset, last in answer.timelines:
             if segment == self._first_segment and not self._timeline_noted:
@@ -145,7 +154,7 @@ class StreamRecorder:
         if self.reason or time.monotonic() - self._renewed < RENEW_SECONDS:
             return
         try:
-            self._renew(launcher)
+            self._renew(launcher, self._epoch)
         except (LauncherSilent, RecorderRefused):
             self.reason = PIPELINE_GONE
 
@@ -164,21 +173,25 @@ class StreamRecorder:
                 self._take(tapped.record)
 
     def _is_ours(self, tapped: Tapped, launcher: ControlLine) -> bool:
-        """The first stream of which a segment comes from its start is the one that is recorded."""
-        if self._epoch is None and isinstance(tapped.record, Input) and not tapped.record.offset:
+        """The first stream of which a segment comes from its start is the one that is recorded, where several could
+        be."""
+        could_begin = self._epoch is None and not self.reason
+        if could_begin and isinstance(tapped.record, Input) and not tapped.record.offset:
             self._begin(tapped.epoch, launcher)
         return tapped.epoch == self._epoch
 
     def _begin(self, epoch: int, launcher: ControlLine) -> None:
-        assert self._answer is not None
-        if self._answer.epoch != epoch:  # It has begun since the last look.
-            try:
-                self._renew(launcher)
-            except (LauncherSilent, RecorderRefused):
-                self.reason = PIPELINE_GONE
-                return
-        self._epoch, self._began = epoch, time.monotonic()
+        try:
+            self._renew(launcher, epoch)  # The stages of others need not tell any more.
+        except (LauncherSilent, RecorderRefused):
+            self.reason = PIPELINE_GONE
+            return
         answer = self._answer
+        assert answer is not None
+        if answer.epoch != epoch:
+            self.reason = STREAM_OVER
+            return
+        self._epoch, self._began = epoch, time.monotonic()
         self._write(
             Header(
                 answer.pipeline,
@@ -216,7 +229,7 @@ class StreamRecorder:
         """Once each, though an ingress that was started again reads its segment from the start."""
         segment, offset = self._position
         end = record.offset + len(record.data)
-        if self._closing_at is not None or record.segment < segment:
+        if record.segment < segment or (self._closing_at is not None and self._closing_for is not STREAM_OVER):
             return
         if record.segment == segment and record.offset < offset:
             if end < offset or (end == offset and not record.last):
@@ -238,8 +251,17 @@ class StreamRecorder:
 
     def _write_events(self, events: EventStream) -> None:
         while (event := events.next(0)) is not None:
-            if self._epoch is not None or not self._writer.is_new:
+            if (self._epoch is not None or not self._writer.is_new) and self._has_to_do_with(event):
                 self._write(_happened(event))
+                if event.name == "stream_stopped" and self._closing_at is None:
+                    self._close_soon(STREAM_OVER)  # One of its stages may be gone, and never say so.
+
+    def _has_to_do_with(self, event: SupervisionEvent) -> bool:
+        """Not so if it is of another stream alone."""
+        answer = self._answer
+        assert answer is not None
+        of_stage = event.stage in ("launcher", *answer.stages) or not answer.stages
+        return of_stage and event.fields.get("stream", answer.stream) in ("", answer.stream)
 
     def _write(self, record: Record) -> None:
         self._writer.write(record)
@@ -267,7 +289,7 @@ class StreamRecorder:
         self._take_all(queue, launcher)
         self.media_seconds = time.monotonic() - self._began if self._epoch is not None else 0.0
         if self._epoch is not None:
-            self._write(End(self.reason, self.reason is STREAM_OVER, time.monotonic_ns()))
+            self._write(End(self.reason, self._input_over and self._output_over, time.monotonic_ns()))
         if self.reason is not PIPELINE_GONE:
             with contextlib.suppress(LauncherSilent):  # It may be at its end as well.
                 launcher.end_recording(self._recording)

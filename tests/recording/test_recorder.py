@@ -246,6 +246,48 @@ def test_events_are_kept_without_what_urls_hide(recording: Recording) -> None:
     assert (event.stage, event.fields) == ("decode", {"url": "http://***@host/x?***", "n": 1})
 
 
+def test_what_happens_to_other_streams_is_not_in_it(recording: Recording) -> None:
+    launcher = recording.launcher
+    launcher.answer = msgspec.structs.replace(launcher.answer, stages=["decode.1", "inference"])
+    recording.start()
+    launcher.tell("ingress", data(1, 0))
+    until(lambda: recording.path.stat().st_size > 100)
+    for stage, fields in (
+        ("decode.2", {}),
+        ("launcher", {"stream": "other"}),
+        ("decode.1", {}),
+        ("launcher", {"stream": "main"}),
+        ("launcher", {"reason": "of all"}),
+    ):
+        launcher.announce(SupervisionEvent(1.0, "info", stage, "happened", fields))
+    until(lambda: b"of all" in recording.path.read_bytes())
+    finish(launcher)
+    happened = of_kind(recording.records(), Happened)
+    assert [(each.stage, each.fields.get("stream")) for each in happened] == [
+        ("decode.1", None),
+        ("launcher", "main"),
+        ("launcher", None),
+    ]
+
+
+def test_a_stream_that_was_stopped_ends_its_recording_though_a_stage_never_came_to_its_end(
+    recording: Recording,
+) -> None:
+    launcher = recording.launcher
+    recording.start()
+    launcher.tell("ingress", data(1, 0))
+    launcher.tell("ingress", InputEnd(1))
+    until(lambda: recording.path.stat().st_size > 100)
+    launcher.announce(SupervisionEvent(1.0, "error", "launcher", "stream_stopped", {"stream": "main"}))
+    until(lambda: b"stream_stopped" in recording.path.read_bytes())
+    launcher.tell("ingress", data(2, 0))  # It was on its way.
+    records = recording.records()
+    end = records[-1]
+    assert of_kind(records, Input)[1:] == [data(2, 0)]
+    assert isinstance(end, End)
+    assert (end.reason, end.whole) == (STREAM_OVER, False)
+
+
 def test_one_that_is_stopped_takes_no_more_input_and_waits_for_what_is_on_its_way(recording: Recording) -> None:
     launcher = recording.launcher
     recording.start()
