@@ -2,6 +2,7 @@
 it watches, on an embedded relay with a port of its own. Sources, sinks and services that it has beside that are left
 out; limits, links, encoder and processor stay as they are."""
 
+import hashlib
 import os
 from typing import Any
 
@@ -32,6 +33,8 @@ class Benched(msgspec.Struct, frozen=True):
     most_streams: int
     stages: tuple[str, ...]
     processor: str
+    digest: str
+    """Of everything but the name."""
     ready_s: float
     """How long a stage may take to be ready."""
 
@@ -64,5 +67,6 @@ def benched(topology: Topology) -> Benched:
         most_streams=topology.streams.max,
         stages=tuple(stages),
         processor=inference.processor.target,  # type: ignore[union-attr]
+        digest=hashlib.sha256(msgspec.json.encode(raw | {"name": ""}, order="sorted")).hexdigest()[:12],
         ready_s=max(limit.ready for limit in own_limits),
     )

@@ -1,11 +1,9 @@
 """The command `launcher.py bench`: measure a topology, or take a report that is there, say what was found, compare."""
 
 import argparse
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +12,7 @@ from pipeline.bench.benched import Benched, benched
 from pipeline.bench.compare import Comparison, compare
 from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.html_report import html_report
+from pipeline.bench.interruption import sigterm_like_ctrl_c
 from pipeline.bench.measure import Bench
 from pipeline.bench.node import NodeFailed
 from pipeline.bench.options import problem_of, size_of
@@ -42,11 +41,11 @@ def bench(options: argparse.Namespace, load: Callable[[], Topology], command: st
         return EXIT_USAGE
     report = there if there is not None else _measure(options, benched(load()), command)
     comparison = compare(old, report) if old is not None else None
-    _say(report, comparison)
     if options.json is not None:
         write_report(options.json, report)
     if options.report is not None:
         options.report.write_text(html_report(report, comparison))
+    _say(report, comparison)
     return _exit_code(report, comparison, options.fail_if_worse)
 
 
@@ -66,10 +65,11 @@ def _measure(options: argparse.Namespace, topology: Benched, command: str) -> Re
         reference_fps=min(options.fps, options.max_fps),
         repeats=options.repeats,
         kills=options.kills,
+        digest=topology.digest,
     )
     console = Console(stderr=True)
     with (
-        _ended_like_ctrl_c(),
+        sigterm_like_ctrl_c(),
         tempfile.TemporaryDirectory(prefix="livepipe-bench-") as folder,
         BenchProgress(console) as progress,
     ):
@@ -86,25 +86,13 @@ def _measure(options: argparse.Namespace, topology: Benched, command: str) -> Re
         return run.report()
 
 
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM keeps what was measured too; where Ctrl-C is ignored, as behind `&` in a script, it is the way to end."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _say(report: Report, comparison: Comparison | None) -> None:
     out = Console(width=None if sys.stdout.isatty() else WIDTH)
     out.print(*summary(report), sep="\n")
     if comparison is not None:
         out.print(comparison_table(comparison))
+        for line in comparison.gone:
+            out.print(f"worse: {line}", style="bold red", highlight=False, soft_wrap=True)
         for line in comparison.unlike:
             out.print(f"the two runs differ in {line}", style="yellow", highlight=False, soft_wrap=True)
     if report.interrupted:
@@ -118,4 +106,4 @@ def _exit_code(report: Report, comparison: Comparison | None, fail_if_worse: boo
         return EXIT_FAILED
     if report.interrupted:
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if fail_if_worse and comparison is not None and comparison.worse else EXIT_OK
+    return EXIT_FAILED if fail_if_worse and comparison is not None and comparison.is_worse else EXIT_OK

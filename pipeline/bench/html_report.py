@@ -76,6 +76,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         '<p class="note">A difference is one only if the values of the two runs lie apart and their medians differ by '
         "more than either run scatters.</p>"
     )
+    yield from (f'<p class="warning">Worse: {escape(line)}.</p>' for line in comparison.gone)
     if comparison.unlike:
         yield f'<p class="warning">The two runs differ in {escape("; ".join(comparison.unlike))}.</p>'
 
@@ -123,6 +124,8 @@ def _latency(report: Report) -> Iterator[str]:
     counts = [sum(step.latencies[index] for step in steps) for index in range(len(LATENCY_EDGES_MS) + 1)]
     edges = [*(f"{edge:g}" for edge in LATENCY_EDGES_MS), "more"]
     used = [index for index, count in enumerate(counts) if count]
+    if not used:
+        return
     first, last = max(0, used[0] - 1), min(len(counts), used[-1] + 2)
     yield f"<h2>Latency at {steps[0].fps:g} fps</h2>"
     yield plots.column_plot(edges[first:last], counts[first:last], "ms from source to viewer, up to", "pictures")
@@ -189,7 +192,7 @@ def _steps(report: Report) -> Iterator[str]:
             step.purpose,
             f"{step.streams} x {step.fps:g}",
             f"{step.arrived} of {step.sent}",
-            str(step.late),
+            ", ".join(f"{count} {reason}" for reason, count in ({"late": step.late} | step.dropped).items() if count),
             f"{step.p50_ms:.1f} / {step.p95_ms:.1f} / {step.p99_ms:.1f}",
             "" if step.numbered is None else f"{step.numbered:.1%}",
             f"{step.cores_busy:.2f}",
@@ -197,7 +200,7 @@ def _steps(report: Report) -> Iterator[str]:
         ]
         for step in report.steps
     ]
-    headings = ["for", "streams x fps", "arrived", "late", "ms p50 / p95 / p99", "right number", "cores busy", ""]
+    headings = ["for", "streams x fps", "arrived", "dropped", "ms p50 / p95 / p99", "right number", "cores busy", ""]
     yield table(headings, rows)
 
 

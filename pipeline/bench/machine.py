@@ -12,6 +12,7 @@ import psutil
 from pipeline import __version__
 from pipeline.api.hardware import hardware_info
 from pipeline.bench.report import Machine
+from pipeline.usable_cores import usable_cores
 
 VERSIONED = ("av", "numpy", "torch", "pyzmq", "msgspec")
 LOOK_S = 1.0
@@ -24,7 +25,7 @@ def describe_machine() -> Machine:
     cards = hardware_info("", "").gpu_info.values()
     return Machine(
         cpu=cpu_model(),
-        cores=len(_cores()),
+        cores=max(1, round(usable_cores())),
         memory_mb=round(psutil.virtual_memory().total / 1e6),
         gpus=[card.name for card in cards],
         system=platform.platform(),
@@ -42,7 +43,7 @@ def idle_problem() -> str:
     if busy <= MAX_OTHERS_CORES:
         return ""
     return (
-        f"the machine is not idle: {busy:.1f} of {len(_cores())} cores were busy before the start, load "
+        f"the machine is not idle: {busy:.1f} of {usable_cores():g} cores were busy before the start, load "
         f"{os.getloadavg()[0]:.1f}; the figures say less about the pipeline than they could"
     )
 

@@ -1,6 +1,7 @@
 """A whole benchmark of one topology: warm it up, find what one stream holds and how many hold at once, take the figures
 at a steady load, kill its stages. Whatever was found is kept, also when it is interrupted."""
 
+import contextlib
 import sys
 import time
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from pipeline.api.hardware import gpu_stats
 from pipeline.bench.benched import Benched
 from pipeline.bench.helper_process import HelperProcess
 from pipeline.bench.machine import describe_machine, idle_problem
-from pipeline.bench.node import Line, Node, NodeFailed, StreamRefused
+from pipeline.bench.node import Line, Node, NodeFailed, NotInTime, StreamRefused
 from pipeline.bench.recovery import Kill, recovery
 from pipeline.bench.report import VERSION, Limit, Recovery, Report, Settings, Step
 from pipeline.bench.search import find_count, find_limit
@@ -22,7 +23,7 @@ from pipeline.bench.step import Asked, Look, figures, look, nearly_held
 from pipeline.bench.words import READY, End, Play, Played, Prepare, Stop, Tell, Unwatch, Watch, Watched
 
 WARM_UP_S = 1.5
-"""Of every step, before what is measured."""
+"""Of every step, before what is measured; the last of several streams begins within it."""
 
 FIRST_PICTURE_FPS = 10.0
 ARRIVING_S = 1.0
@@ -167,12 +168,15 @@ class Bench:
         self.want_streams(1)
 
     def _hold_at_once(self, count: int, fps: float) -> bool:
-        """What the pipeline itself does not admit does not hold."""
+        """What the pipeline itself does not admit, or cannot start, does not hold."""
         try:
-            return self._sustains("streams", count, fps)
+            holds = self._sustains("streams", count, fps)
         except StreamRefused as refusal:
             self.progress.done(f"{count} x {fps:g} fps", f"refused: {refusal}")
             return False
+        if holds:
+            self._most_streams = max(count, self._most_streams or 0)
+        return holds
 
     def _step(self, purpose: str, streams: int, fps: float) -> Step:
         what = f"{streams} x {fps:g} fps" if streams > 1 or purpose == "streams" else f"{fps:g} fps"
@@ -226,6 +230,8 @@ class Bench:
         self.source.send(Play(self.urls(), float("inf")))
         problem = ""
         self.node.hear(BEFORE_KILL_S)
+        with contextlib.suppress(NotInTime):
+            self.node.wait_until(lambda: self.node.is_at_work(worker), self._benched.ready_s)
         killed = self.node.kill(worker)
         if killed is None:
             self._stop_source()
@@ -246,15 +252,19 @@ class Bench:
         return recovery(Kill(worker, fps, at, took_over, problem), played[0], watched[line.output])
 
     def want_streams(self, count: int) -> None:
-        """That so many run; each has its channel watched."""
+        """That so many run; each has its channel watched. Raises StreamRefused, and leaves those that came."""
+        self._watch_all()
         while self._benched.on_request and len(self.node.lines) < count:
             self.node.start_stream()
+            self._watch_all()
         while len(self.node.lines) > count:
             line = self.node.lines[-1]
             self._order(self.source, End(line.source))
             self.node.stop_stream(line)
             self._order(self.viewer, Unwatch(line.output))
             self._watched.remove(line)
+
+    def _watch_all(self) -> None:
         for line in self.node.lines:
             if line not in self._watched:
                 self._watched.append(line)

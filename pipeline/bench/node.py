@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from pipeline.control import ControlLine, EventStream, LauncherSilent
 from pipeline.import_path import ROOT
 from pipeline.parent_death import die_with
 from pipeline.run_dir import NotRunning, control_endpoint
-from pipeline.status import Status, StreamSpec
+from pipeline.status import StageStatus, Status, StreamSpec
 
 LOOK_S = 0.05
 """Between two looks at what nobody tells of."""
@@ -39,20 +39,28 @@ TAKES_OVER = {"inference": "active"}
 as soon as they are `ready`."""
 
 
+Answered = TypeVar("Answered")
+
+
 class NodeFailed(Exception):
     """The pipeline did not start, stay, or do what was asked. The text is one line, or the end of its log."""
 
 
+class NotInTime(NodeFailed):
+    """What was waited for did not come."""
+
+
 class StreamRefused(NodeFailed):
-    """The pipeline takes no more streams. The text is its answer."""
+    """The pipeline takes no more streams, or the one that it took did not come. The text is what it says."""
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """A supervision event at CLOCK_MONOTONIC seconds."""
+    """A supervision event at CLOCK_MONOTONIC seconds. `stands_in`: it is one that passes frames through."""
 
     at: float
     stage: str
     name: str
+    stands_in: bool = False
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -107,31 +115,29 @@ class Node:
         return self._launcher.pid
 
     def status(self) -> Status:
-        """Asks again where a busy machine lets the launcher be silent. Raises LauncherSilent, NodeFailed."""
-        for _ in range(QUESTIONS - 1):
-            try:
-                return self._control.status()
-            except LauncherSilent:
-                self.check()
-                self._hang_up()
-                self._control = ControlLine(self._endpoint)  # A late answer is not taken for that of the next question.
-        return self._control.status()
+        """Raises LauncherSilent, NodeFailed."""
+        return self._ask(lambda control: control.status())
 
     def start_stream(self) -> Line:
-        """One more stream on request. Raises StreamRefused, NodeFailed when it does not come."""
+        """One more stream on request. Raises StreamRefused."""
         self._begun += 1
         stream = f"bench-{self._begun}"
         channels = f"{INPUT}-{self._begun}", f"{OUTPUT}-{self._begun}"
-        answer = self._control.start_stream(StreamSpec(stream, *channels))
+        spec = StreamSpec(stream, *channels)
+        answer = self._ask(lambda control: control.start_stream(spec))
         if not answer.ok:
             raise StreamRefused(f"stream {stream}: {answer.text}")
-        self.wait_until(lambda: self._has_stages(stream), self.benched.ready_s)
+        try:
+            self.wait_until(lambda: self._has_stages(stream), self.benched.ready_s)
+        except NotInTime:
+            self._ask(lambda control: control.stop_stream(stream))
+            raise StreamRefused(f"stream {stream}: not there within {self.benched.ready_s:g} s") from None
         line = Line(stream, *(f"{self._relay}/{channel}" for channel in channels))
         self.lines.append(line)
         return line
 
     def stop_stream(self, line: Line) -> None:
-        self._control.stop_stream(line.stream)
+        self._ask(lambda control: control.stop_stream(line.stream))
         self.lines.remove(line)
 
     def settle(self) -> None:
@@ -145,35 +151,45 @@ class Node:
                 before, since = moved, time.monotonic()
             self.hear(LOOK_S)
 
+    def is_at_work(self, worker: str) -> bool:
+        """Whether there is a process of this worker to kill."""
+        return self._at_work(worker) is not None
+
     def kill(self, worker: str) -> tuple[str, float] | None:
-        """SIGKILL to the active process of the first stage with this worker: its name, and when that was
-        (CLOCK_MONOTONIC seconds); None if there is no such process."""
-        for stage in self.status().stages:
-            if stage.worker == worker and stage.pid is not None:
-                at = time.monotonic()
-                os.kill(stage.pid, signal.SIGKILL)
-                return stage.stage, at
-        return None
+        """SIGKILL to the process at work of the first stage with this worker: its name, and when that was
+        (CLOCK_MONOTONIC seconds); None if there is no such process, one that stands in aside."""
+        stage = self._at_work(worker)
+        if stage is None or stage.pid is None:
+            return None
+        at = time.monotonic()
+        os.kill(stage.pid, signal.SIGKILL)
+        return stage.stage, at
+
+    def _at_work(self, worker: str) -> StageStatus | None:
+        stages = (stage for stage in self.status().stages if stage.worker == worker and stage.pid is not None)
+        return next((stage for stage in stages if stage.state == "READY"), None)
 
     def taken_over(self, stage: str, worker: str, after: float) -> float | None:
         """When a successor of the stage's process had the links; None: not yet, as far as was heard."""
-        name = TAKES_OVER.get(worker, "ready")
-        return next((e.at for e in self.events if e.at >= after and (e.stage, e.name) == (stage, name)), None)
+        wanted = stage, TAKES_OVER.get(worker, "ready")
+        successors = (each for each in self.events if (each.stage, each.name) == wanted and not each.stands_in)
+        return next((each.at for each in successors if each.at >= after), None)
 
     def hear(self, seconds: float) -> None:
         """Take in events for so long."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if event := self._events.next(left):
-                self.events.append(Heard(event.time + time.monotonic() - time.time(), event.stage, event.name))
+                at, stands_in = event.time + time.monotonic() - time.time(), bool(event.fields.get("role"))
+                self.events.append(Heard(at, event.stage, event.name, stands_in))
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Raises NodeFailed when it takes longer, or the pipeline ends."""
+        """Raises NotInTime when it takes longer, NodeFailed when the pipeline ends."""
         deadline = time.monotonic() + seconds
         while not condition():
             self.check()
             if time.monotonic() > deadline:
-                raise NodeFailed(f"the pipeline was not there within {seconds:g} s:\n{self._log_end()}")
+                raise NotInTime(f"the pipeline was not there within {seconds:g} s:\n{self._log_end()}")
             if hasattr(self, "_events"):
                 self.hear(LOOK_S)
             else:
@@ -183,6 +199,18 @@ class Node:
         """Raises NodeFailed when the pipeline has ended."""
         if self._launcher.poll() is not None:
             raise NodeFailed(f"the pipeline ended with exit code {self._launcher.returncode}:\n{self._log_end()}")
+
+    def _ask(self, ask: Callable[[ControlLine], Answered]) -> Answered:
+        """Asks again where a busy machine lets the launcher be silent, which does no harm: a stream that is there is
+        not begun a second time. Raises LauncherSilent, NodeFailed."""
+        for _ in range(QUESTIONS - 1):
+            try:
+                return ask(self._control)
+            except LauncherSilent:
+                self.check()
+                self._hang_up()
+                self._control = ControlLine(self._endpoint)  # A late answer is not taken for that of the next question.
+        return ask(self._control)
 
     def _hang_up(self) -> None:
         self._control.__exit__(None, None, None)
@@ -201,7 +229,7 @@ class Node:
         status = self.status()
         for found in status.streams:
             if found.spec.stream == stream and found.state == "FAILED":
-                raise NodeFailed(f"stream {stream}: {found.reason}")
+                raise StreamRefused(f"stream {stream}: {found.reason}")
         ready = [stage for stage in status.stages if stage.worker == "egress" and stage.state == "READY"]
         return len(ready) > len(self.lines)
 

@@ -27,7 +27,8 @@ class Machine(msgspec.Struct, frozen=True):
 
 class Settings(msgspec.Struct, frozen=True):
     """What was asked for. A step is measured for `seconds`; `latency_ms` is what the 95th percentile may reach;
-    `reference_fps` is the rate of a stream whose latency and costs are told, and of which there may be several."""
+    `reference_fps` is the rate of a stream whose latency and costs are told, and of which there may be several;
+    `digest` is that of the resolved topology."""
 
     topology: str
     processor: str
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True):
     reference_fps: float
     repeats: int
     kills: int
+    digest: str = ""
 
 
 class Samples(msgspec.Struct, frozen=True):
@@ -74,10 +76,12 @@ class Step(msgspec.Struct, frozen=True):
     """One load, after its warm-up. `fps` is that of each of the `streams`. Of the `sent` pictures `arrived` were at the
     viewer in the end; latency runs from the picture's being written at the source until its last byte is at the viewer;
     `drift_ms` is by how much its median is higher in the last quarter than in the first. `late` frames were dropped for
-    a newer one, others for the reasons in `dropped`. `latencies` counts pictures by LATENCY_EDGES_MS. `numbered`: so
-    large a part of what arrived bore the number that was sent with its time stamp; None: no number could be read behind
-    this processor. `cores_busy` is of the whole machine, `cores_others` what was not the benchmark's. `gpus`: the part
-    of the time in which each graphics card worked. `failings`: why the load was not sustained; empty if it was."""
+    a newer one, others for the reasons in `dropped`. Of several streams `worst_p95_ms` and `worst_arrived`, a part of
+    what was sent, are those of the one that fared worst. `latencies` counts pictures by LATENCY_EDGES_MS. `numbered`:
+    so large a part of what arrived bore the number that was sent with its time stamp; None: no number could be read
+    behind this processor. `cores_busy` is of the whole machine, `cores_others` what was not the benchmark's. `gpus`:
+    the part of the time in which each graphics card worked. `failings`: why the load was not sustained; empty if it
+    was."""
 
     purpose: str
     streams: int
@@ -102,6 +106,8 @@ class Step(msgspec.Struct, frozen=True):
     cores_others: float
     gpus: dict[str, float]
     failings: list[str]
+    worst_p95_ms: float | None = None
+    worst_arrived: float | None = None
 
     @property
     def sustained(self) -> bool:
@@ -199,4 +205,7 @@ def read_report(path: Path) -> Report:
 
 
 def write_report(path: Path, report: Report) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    """Whole, or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    new.replace(path)

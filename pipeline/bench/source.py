@@ -21,6 +21,7 @@ from pipeline.media.ts_mux import TsMuxer
 from pipeline.trickle import SegmentWriter, TricklePublisher
 
 CLIP_S, GOP_S = 2.0, 1.0
+MAX_PHASE_S = 0.25
 MIN_CLIP_PICTURES = 2
 
 
@@ -41,11 +42,13 @@ class Channel:
         self._muxer = TsMuxer()
         self._origin = origin
 
-    async def play(self, clip: list[AccessUnit], fps: float, seconds: float, stopped: asyncio.Event) -> Played:
-        """Raises TrickleError when the server takes no more."""
+    async def play(
+        self, clip: list[AccessUnit], fps: float, seconds: float, stopped: asyncio.Event, delay_s: float = 0.0
+    ) -> Played:
+        """From `delay_s` on. Raises TrickleError when the server takes no more."""
         played = Played([], [], [], [])
         writer: SegmentWriter | None = None
-        began = time.monotonic()
+        began = time.monotonic() + delay_s
         first = round((began - self._origin + 1) * CLOCK_HZ)
         while (count := len(played.pts)) < seconds * fps and not stopped.is_set():
             due = began + count / fps
@@ -114,8 +117,13 @@ class Source:
         for url in order.urls:
             if url not in self._channels:
                 self._channels[url] = Channel(url, self._origin)
+        # Cameras are not in step: neither their pictures nor their key pictures are all due at the same time.
+        apart_s = (GOP_S + min(1 / self._fps, MAX_PHASE_S)) / len(order.urls)
         work = asyncio.gather(
-            *(self._channels[url].play(self._clip, self._fps, order.seconds, stopped) for url in order.urls)
+            *(
+                self._channels[url].play(self._clip, self._fps, order.seconds, stopped, number * apart_s)
+                for number, url in enumerate(order.urls)
+            )
         )
         told = asyncio.create_task(_wait_for_stop(orders))
         await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)

@@ -23,7 +23,7 @@ NEARLY_ARRIVED, NEARLY_LATENCY = 0.9, 2.0
 failed by accident."""
 
 ALLOWED_LATE = 1
-"""Beside MAX_LATE: in a short step one frame is no sign of anything."""
+"""Beside MAX_LATE, of each stream: in a short step one frame is no sign of anything."""
 
 MAX_SOURCE_LATE_MS = 20.0
 """Beyond this the source itself had no time: the machine is full."""
@@ -31,12 +31,15 @@ MAX_SOURCE_LATE_MS = 20.0
 PTS_TOLERANCE = 1
 """Ticks of 1/90000 s that a time stamp may be rounded by on its way."""
 
-FULL = 0.9
-"""Of the cores: with more of them busy there is nothing left to speak of."""
+FULL, FULL_STAGE = 0.9, 0.8
+"""Of the cores, or of a card, and of the time of a stage, whose frames do not come evenly: with more of it in use there
+is nothing left to speak of."""
 
 WORKERS = ("ingress", "decode", "inference", "egress", "relay", LAUNCHER)
 NOTHING = Used(0.0, 0.0)
 COUNTS_BUSY = ("decode", "inference", "egress")
+ONE_THREAD = ("relay", LAUNCHER)
+"""Workers of which there is one, and which cannot use more than a core."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -138,22 +141,32 @@ def figures(
         cores_others=max(0.0, cores - harness - sum(use.cores for use in stages)),
         gpus=cards,
         failings=[],
+        worst_p95_ms=max((_percentile(_latency_ms(stream), 95) for stream in streams), default=0.0),
+        worst_arrived=min((_arrived_part(stream) for stream in streams), default=0.0),
     )
     said = [watched.problem for _, watched in pairs if watched.problem]
+    capped = _capped(after.status) - _capped(before.status)
+    said += [f"{capped} pictures were left out, as frame.max_fps says"] if capped else []
     return msgspec.structs.replace(step, failings=[*problems, *said, *failings(step, asked.latency_ms)])
 
 
 def failings(step: Step, latency_ms: float) -> list[str]:
-    """Why the load was not sustained; empty if it was."""
+    """Why the load was not sustained; empty if it was. Of several streams each has to hold."""
     found = []
     if not step.sent:
         return ["the source sent nothing"]
-    if step.arrived < MIN_ARRIVED * step.sent:
-        found.append(f"{step.arrived} of {step.sent} pictures arrived")
-    if step.late > ALLOWED_LATE + MAX_LATE * step.sent:
+    arrived = step.arrived / step.sent if step.worst_arrived is None else step.worst_arrived
+    p95_ms = step.p95_ms if step.worst_p95_ms is None else step.worst_p95_ms
+    of_one = " of one stream" if step.streams > 1 else ""
+    allowed = ALLOWED_LATE * step.streams + MAX_LATE * step.sent
+    if arrived < MIN_ARRIVED:
+        found.append(f"{arrived:.1%}{of_one} arrived" if of_one else f"{step.arrived} of {step.sent} pictures arrived")
+    if step.late > allowed:
         found.append(f"{step.late} frames were dropped as late")
-    if step.arrived and step.p95_ms > latency_ms:
-        found.append(f"latency p95 {step.p95_ms:.0f} ms, above {latency_ms:.0f}")
+    if (count := sum(step.dropped.values())) > allowed:
+        found.append(f"{count} frames were dropped: {', '.join(step.dropped)}")
+    if step.arrived and p95_ms > latency_ms:
+        found.append(f"latency p95{of_one} {p95_ms:.0f} ms, above {latency_ms:.0f}")
     if step.drift_ms > latency_ms / 2:
         found.append(f"latency grew by {step.drift_ms:.0f} ms")
     if step.source_late_ms > MAX_SOURCE_LATE_MS:
@@ -199,17 +212,27 @@ def _busy(worker: str, before: Status, after: Status) -> tuple[list[float], int]
 
 
 def bottleneck(step: Step, cores: int) -> str:
-    """What limits it, in words: the machine's cores if there are none left, else the stage that rests least."""
+    """What limits it, in words: the machine's cores if there are none left, a graphics card, or a process or a stage
+    that has no time left; of several, that which rests least."""
     busiest = max((use for use in step.stages if use.busy is not None), key=lambda use: use.busy or 0.0, default=None)
     hungriest = max(step.stages, key=lambda use: use.cores, default=None)
-    if hungriest is not None and step.cores_busy > FULL * cores:
+    if hungriest is None or busiest is None:
+        return "unknown"
+    busy = f"{busiest.stage}, busy {busiest.busy or 0:.0%} of the time"
+    if step.cores_busy > FULL * cores:
         if step.cores_others > hungriest.cores:
             return f"other programs, which kept {step.cores_others:.2f} of the machine's {cores} cores busy"
-        also = "" if busiest is None else f"; busiest stage {busiest.stage}, {busiest.busy or 0:.0%} of the time"
-        return f"the machine's {cores} cores, most of them for {hungriest.stage} ({hungriest.cores:.2f}){also}"
-    if busiest is None:
-        return "unknown"
-    return f"{busiest.stage}, busy {busiest.busy or 0:.0%} of the time"
+        most = f"most of them for {hungriest.stage} ({hungriest.cores:.2f})"
+        return f"the machine's {cores} cores, {most}; busiest stage {busy}"
+    if (card := max(step.gpus, key=step.gpus.__getitem__, default=None)) and step.gpus[card] > FULL:
+        return f"GPU {card}, busy {step.gpus[card]:.0%} of the time; busiest stage {busy}"
+    if (busiest.busy or 0.0) >= FULL_STAGE:
+        return busy
+    one = max((use for use in step.stages if use.stage in ONE_THREAD), key=lambda use: use.cores, default=None)
+    if one is not None and one.cores > FULL:
+        return f"{one.stage}, whose one thread kept {one.cores:.2f} of a core busy"
+    why = f" ({step.failings[0]})" if step.failings else ""
+    return f"none of its stages, of which the busiest was {busy}{why}"
 
 
 def _measured(pictures: Matched, begin: float, end: float) -> Matched:
@@ -219,6 +242,10 @@ def _measured(pictures: Matched, begin: float, end: float) -> Matched:
         arrived=[pictures.arrived[index] for index in keep],
         right=[pictures.right[index] for index in keep],
     )
+
+
+def _arrived_part(pictures: Matched) -> float:
+    return len(_latency_ms(pictures)) / len(pictures.sent) if pictures.sent else 0.0
 
 
 def _latency_ms(pictures: Matched) -> np.ndarray:
@@ -246,6 +273,10 @@ def _percentile(values: np.ndarray, percent: float) -> float:
 
 def _played_s(pairs: Sequence[tuple[Played, Watched]]) -> float:
     return max((played.sent[-1] - played.sent[0] for played, _ in pairs if played.sent), default=0.0) or 1.0
+
+
+def _capped(status: Status) -> int:
+    return sum(stage.capped for stage in status.stages)
 
 
 def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:

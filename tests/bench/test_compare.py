@@ -1,8 +1,10 @@
 """A difference is one only beyond the noise of both reports."""
 
+import msgspec
 import pytest
 
 from pipeline.bench.compare import compare
+from pipeline.bench.report import Recovery
 
 
 def verdicts(old, new):
@@ -12,7 +14,8 @@ def verdicts(old, new):
 def test_a_report_does_not_differ_from_itself(make_report):
     comparison = compare(make_report(), make_report())
     assert {one.verdict for one in comparison.differences} == {"same"}
-    assert (comparison.worse, comparison.unlike) == ([], [])
+    assert not comparison.is_worse
+    assert comparison.unlike == []
 
 
 @pytest.mark.parametrize(
@@ -39,17 +42,46 @@ def test_what_was_measured_once_has_no_spread_and_no_verdict(make_report):
     assert verdicts(make_report(rates=[60.0]), make_report(rates=[20.0]))["max_fps"] == "unknown"
 
 
-def test_streams_are_a_whole_number(make_report):
-    assert verdicts(make_report(most_streams=4), make_report(most_streams=3))["max_streams"] == "same"
-    assert verdicts(make_report(most_streams=4), make_report(most_streams=2))["max_streams"] == "worse"
+@pytest.mark.parametrize(
+    ("before", "now", "verdict"),
+    [(4, 3, "same"), (4, 2, "worse"), (3, 2, "same"), (2, 1, "worse"), (1, 0, "worse"), (0, 1, "better")],
+)
+def test_streams_are_a_whole_number(make_report, before, now, verdict):
+    assert verdicts(make_report(most_streams=before), make_report(most_streams=now))["max_streams"] == verdict
 
 
-def test_what_only_one_report_has_is_not_compared(make_report):
+def test_what_was_not_asked_for_or_was_interrupted_is_not_compared_and_no_worse(make_report):
     assert "recovery_ms.inference" not in verdicts(make_report(), make_report(recoveries=[]))
     assert "max_streams" not in verdicts(make_report(), make_report(most_streams=None))
+    assert not compare(make_report(), make_report(latencies=[], interrupted=True)).is_worse
+
+
+def test_what_does_not_work_any_more_is_worse(make_report):
+    dead = Recovery("inference", 30.0, 0.0, 0.0, 0.0, 9, "no new picture came")
+    once = make_report(recoveries=[1600.0])
+    comparison = compare(make_report(), msgspec.structs.replace(once, recoveries=[*once.recoveries, dead, dead]))
+    assert comparison.gone == ["inference did not come back after 67% of its kills, and after 0% before"]
+    assert comparison.is_worse
+
+
+def test_what_was_never_measured_is_not_gone(make_report):
+    dead = Recovery("inference", 30.0, 0.0, 0.0, 0.0, 9, "no new picture came")
+    new = msgspec.structs.replace(make_report(), recoveries=[dead])
+    assert not compare(make_report(recoveries=[]), new).is_worse
+
+
+def test_a_rate_that_does_not_hold_any_more_is_worse(make_report):
+    comparison = compare(make_report(), make_report(latencies=[]))
+    assert comparison.gone == ["30 fps, which held, did not hold: there is no latency and no cost to compare"]
+    assert comparison.is_worse
 
 
 def test_other_circumstances_are_told(make_report):
     old, new = make_report(), make_report()
     new.machine.versions["torch"] = "3"
     assert compare(old, new).unlike == ["torch: 2 -> 3"]
+    other = msgspec.structs.replace(old.settings, digest="b")
+    assert compare(old, msgspec.structs.replace(old, settings=other)).unlike == [], "an older report has none"
+    both = [msgspec.structs.replace(old.settings, digest=each) for each in ("a", "b")]
+    reports = [msgspec.structs.replace(old, settings=settings) for settings in both]
+    assert compare(*reports).unlike == ["the topology beside that: a -> b"]

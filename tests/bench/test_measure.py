@@ -42,13 +42,19 @@ class Node:
 
 
 class Helper:
-    """Does whatever it is told."""
+    """Does whatever it is told, and forgets only what it was told to watch."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.watched: set[str] = set()
 
     def send(self, order: Any) -> None:
         self.told.append(order)
+        match order:
+            case Watch(url):
+                self.watched.add(url)
+            case Unwatch(url):
+                self.watched.remove(url)
 
     def answer(self, seconds: float) -> str:
         return READY
@@ -115,6 +121,30 @@ def test_a_stream_that_is_refused_does_not_hold(bench: Bench, monkeypatch: pytes
     bench._find_streams()
     assert bench.report().most_streams == 3
     assert [count for _, count, _ in made] == [1, 2, 3]
+
+
+def test_streams_that_came_before_one_was_refused_can_be_stopped(bench: Bench) -> None:
+    bench.node.room = 7  # type: ignore[attr-defined]
+    bench.want_streams(4)
+    with pytest.raises(StreamRefused):
+        bench.want_streams(8)
+    bench.want_streams(6)
+    assert bench.viewer.watched == {f"out{number}" for number in range(1, 7)}  # type: ignore[attr-defined]
+
+
+def test_what_was_proven_is_kept_when_it_is_interrupted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_up_to(bench, 1000, monkeypatch)
+    take = bench._step
+
+    def take_up_to_four(purpose: str, streams: int, fps: float) -> Any:
+        if streams > 4:
+            raise KeyboardInterrupt
+        return take(purpose, streams, fps)
+
+    monkeypatch.setattr(bench, "_step", take_up_to_four)
+    with pytest.raises(KeyboardInterrupt):
+        bench._find_streams()
+    assert bench.report().most_streams == 4
 
 
 def test_where_one_is_all_there_is_the_steps_before_say_whether_it_holds(

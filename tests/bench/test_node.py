@@ -64,6 +64,7 @@ def test_a_successor_of_inference_has_the_links_when_it_is_active(idle_node: Nod
         Heard(1.0, "inference", "active"),
         Heard(3.0, "inference", "ready"),
         Heard(4.0, "decode", "active"),
+        Heard(4.5, "inference", "active", stands_in=True),
         Heard(5.0, "inference", "active"),
     ]
     assert idle_node.taken_over("inference", "inference", 2.0) == 5.0

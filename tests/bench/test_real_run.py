@@ -12,6 +12,7 @@ import launcher
 from pipeline.bench import machine, measure
 from pipeline.bench.report import Report, read_report
 from pipeline.run_dir import running
+from pipeline.usable_cores import usable_cores
 from tests.integration.running import topology
 
 
@@ -53,7 +54,7 @@ def test_a_killed_stage_is_seen_to_come_back(measured: tuple[Report, str]) -> No
 
 def test_it_says_what_it_was_measured_on(measured: tuple[Report, str]) -> None:
     report, page = measured
-    assert report.machine.cores == len(os.sched_getaffinity(0))
+    assert report.machine.cores == round(usable_cores())
     assert "not installed" not in report.machine.versions.values()
     assert report.settings.processor == "pipeline.processors.torch_ops:invert"
     assert (report.settings.width, report.settings.height) == (256, 256)

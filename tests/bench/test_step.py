@@ -2,10 +2,11 @@
 
 import os
 
+import msgspec
 import pytest
 
 from pipeline.bench.recovery import Kill, recovery
-from pipeline.bench.report import LATENCY_EDGES_MS
+from pipeline.bench.report import LATENCY_EDGES_MS, StageUse
 from pipeline.bench.step import Asked, Look, bottleneck, failings, figures, match, nearly_held
 from pipeline.bench.usage import Used, used_by_worker
 from pipeline.bench.words import UNREADABLE, Played, Watched
@@ -70,6 +71,17 @@ def test_a_picture_that_bears_another_number_is_an_old_one():
     assert (one.arrived, one.numbered) == (70, pytest.approx(0.875))
 
 
+def test_of_several_streams_each_has_to_hold():
+    """One that fares badly is not lost among those that fare well."""
+    well, badly = watched(), watched(latency=0.5, lost=range(60, 70))
+    asked = Asked("streams", 8, FPS, 100.0, 2.0, 9.95)
+    pairs = [(played(), well)] * 7 + [(played(), badly)]
+    one = figures(asked, pairs, look(2.0), look(9.95), {})
+    assert one.p50_ms == pytest.approx(50)
+    assert (one.worst_p95_ms, one.worst_arrived) == (pytest.approx(500), 0.875)
+    assert one.failings == ["87.5% of one stream arrived", "latency p95 of one stream 500 ms, above 100"]
+
+
 def test_where_no_number_can_be_read_the_time_stamp_has_to_do():
     seen = watched()
     one = figured(watched_=Watched(seen.at, seen.pts, [UNREADABLE] * COUNT, seen.sizes, 1))
@@ -109,6 +121,9 @@ def test_processes_are_told_apart_by_their_worker():
         ({"drift_ms": 60.0}, "latency grew by 60 ms"),
         ({"source_late_ms": 30.0}, "the source was 30 ms late: there was no CPU left for it"),
         ({"sent": 0, "arrived": 0}, "the source sent nothing"),
+        ({"dropped": {"processor_error": 75}}, "75 frames were dropped: processor_error"),
+        ({"streams": 4, "worst_arrived": 0.62}, "62.0% of one stream arrived"),
+        ({"streams": 4, "worst_p95_ms": 500.0}, "latency p95 of one stream 500 ms, above 100"),
     ],
 )
 def test_a_load_is_refused_for_a_reason(changes, why):
@@ -125,6 +140,13 @@ def test_what_limits_is_the_stage_that_rests_least_unless_the_machine_is_full():
     assert bottleneck(step(), 2) == "inference, busy 80% of the time"
     assert bottleneck(step(cores_busy=1.95), 2).startswith("the machine's 2 cores, most of them for inference (0.80)")
     assert "other programs" in bottleneck(step(cores_busy=1.95, cores_others=1.0), 2)
+    assert bottleneck(step(gpus={"0: a card": 0.99}), 2).startswith("GPU 0: a card, busy 99% of the time")
+    idle = [msgspec.structs.replace(use, busy=use.busy and 0.15) for use in USES]
+    assert bottleneck(step(stages=idle, failings=["225 pictures were left out"]), 2) == (
+        "none of its stages, of which the busiest was decode, busy 15% of the time (225 pictures were left out)"
+    )
+    relay = StageUse("relay", None, None, 0.97, 9.0, 30.0)
+    assert bottleneck(step(stages=[*idle, relay]), 16) == "relay, whose one thread kept 0.97 of a core busy"
     assert bottleneck(step(stages=USES[:1]), 2) == "unknown"
 
 
