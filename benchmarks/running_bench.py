@@ -14,20 +14,25 @@ from pipeline.bench.measure import Bench
 from pipeline.bench.node import NodeFailed
 from pipeline.bench.progress import BenchProgress
 from pipeline.bench.report import Settings
+from pipeline.control import LauncherSilent
 from pipeline.topology_file import TopologyFileError
+
+EXIT_INTERRUPTED = 130
 
 
 @contextmanager
 def failures_told(*mistakes: type[Exception]) -> Iterator[None]:
     """Ends the program with one line for what is wrong inside: exit code 2 for a mistake in the topology, or one of
-    `mistakes`, and 1 when pipeline, source or viewer did not last."""
+    `mistakes`, 1 when pipeline, source or viewer did not last, and 130 for Ctrl-C."""
     try:
         yield
     except (TopologyFileError, *mistakes) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except (NodeFailed, HelperDied) as failure:
+    except (NodeFailed, HelperDied, LauncherSilent) as failure:
         sys.exit(str(failure))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
 
 
 @contextmanager
@@ -61,4 +66,6 @@ def running_bench(
         BenchProgress(console) as progress,
         Bench(topology, settings, Path(folder), progress) as bench,
     ):
+        for warning in bench.warnings:
+            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
         yield bench

@@ -18,7 +18,7 @@ def soak_page(soak: Soak) -> str:
 
 def _parts(soak: Soak) -> Iterator[str]:
     yield f"<h1>{escape(soak.topology)}</h1>"
-    said = f"{soak.seconds / 60:g} minutes at {soak.fps:g} fps, of {soak.capacity_fps:g} that hold"
+    said = f"{soak.seconds / 60:.0f} minutes at {soak.fps:g} fps, of {soak.capacity_fps:g} that hold"
     yield f'<p class="lead">{escape(said)}; {len(soak.kills)} kills; counts balanced: {soak.frames.balanced}.</p>'
     yield from (f'<p class="warning">{escape(problem)}</p>' for problem in soak.problems)
     yield "<h2>Memory</h2>"
@@ -34,9 +34,10 @@ def _parts(soak: Soak) -> Iterator[str]:
     yield "<h2>Slopes</h2>"
     rows = []
     for one in soak.slopes:
-        numbers = (f"{one.median:.4g} {one.unit}", f"{one.per_hour:+.3g}", f"{one.error:.2g}")
+        minutes, median = f"{one.seconds / 60:.1f}", f"{one.median:.4g} {one.unit}"
+        numbers = (minutes, median, f"{one.per_hour:+.3g}", f"{one.error:.2g}")
         rows.append([one.what, *numbers, "grows" if one.grows else ""])
-    yield table(["what", "median", "an hour", "standard error", ""], rows)
+    yield table(["what", "minutes", "median", "an hour", "standard error", ""], rows)
     yield "<h2>Kills</h2>"
     kills = [
         [f"{kill.at:.0f} s", kill.stage, "never" if kill.back_ms is None else f"{kill.back_ms:.0f} ms"]
