@@ -6,14 +6,17 @@ python -m benchmarks.capacity --reports A.json [B.json ...] [--fps FPS]
 What one stream holds is measured with each number of cores that `--cores` names (1 and all by default), as
 `launcher.py bench` does under taskset(1); or reports of that are read. From each the cost of every stage is fitted:
 cores = idle + frames a second x CPU time of a frame. A prediction is the rate at which the cores, as far as they could
-be used when it was measured, are all in use, or at which one stage has no time left between two frames. Every report
-predicts every other, and the error is told. It knows nothing of memory bandwidth, of caches, or of a graphics card.
+be used when it was measured, are all in use, or at which one stage has no time left between two frames, or the relay or
+the launcher no core. Every report predicts every other, and the error is told. It knows nothing of memory bandwidth, of
+caches, or of a graphics card.
 """
 
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median, median_low
 
 import msgspec
 import numpy as np
@@ -23,6 +26,7 @@ from rich.table import Table
 from benchmarks.running_bench import failures_told, running_bench
 from pipeline.bench.benched import benched
 from pipeline.bench.report import Report, ReportFileError, Step, read_report
+from pipeline.bench.step import ONE_THREAD
 from pipeline.topology_file import load_topology, parse_override
 
 SECONDS, LATENCY_MS, MAX_FPS, FPS = 4.0, 100.0, 480.0, 30.0
@@ -30,6 +34,9 @@ TOLD_CORES = (1, 2, 4, 8, 16, 32)
 HARNESS = "source and viewer"
 FITTED_SHARES = (0.25, 0.5)
 """Of the limit: rates that are looked at beside those of the search, which may all lie close to it."""
+
+NEAR = 0.8
+"""Of the highest rate that held: what a frame takes when there is little rest between two."""
 
 SHARED = ("inference", "relay", "launcher")
 """One of each, however many streams there are: a pool of inference is not reckoned with."""
@@ -39,7 +46,8 @@ LEAST_USABLE = 0.9
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """One stage: cores that it uses without a frame, CPU milliseconds of a frame, and how long it works on one."""
+    """One stage: cores that it uses without a frame, CPU milliseconds of a frame, and how long it works on one, at the
+    rates near the limit."""
 
     stage: str
     idle_cores: float
@@ -71,8 +79,12 @@ class NotEnough(Exception):
 
 
 def fit(report: Report) -> Model:
-    """To the steps with one stream that held. Raises NotEnough without two rates among them."""
-    steps = [step for step in report.steps if step.sustained and step.streams == 1]
+    """To the steps with one stream that held. Of several searches the limit is the one in the middle. Raises NotEnough
+    without two rates among the steps."""
+    limits = [limit.sustained for limit in report.limits if limit.sustained]
+    held = [step for step in report.steps if step.sustained and step.streams == 1]
+    measured = median_low(limits) if limits else max((step.fps for step in held), default=0.0)
+    steps = [step for step in held if step.fps <= measured]
     if len({step.fps for step in steps}) < 2:
         raise NotEnough(f"{report.settings.topology}, {report.machine.cores} cores: fewer than two rates held")
     best = max(steps, key=lambda step: step.fps)
@@ -82,7 +94,7 @@ def fit(report: Report) -> Model:
     used = (sum(use.cores for use in best.stages) + best.harness_cores) / report.machine.cores
     return Model(
         cores=report.machine.cores,
-        measured_fps=best.fps,
+        measured_fps=measured,
         costs=costs,
         usable=min(1.0, max(LEAST_USABLE, used) if busiest >= LEAST_USABLE else used),
         usable_time=min(1.0, max(LEAST_USABLE, busiest)),
@@ -91,8 +103,9 @@ def fit(report: Report) -> Model:
 
 def _cost(stage: str, steps: list[Step]) -> Cost:
     uses = [(step.fps, use) for step in steps for use in step.stages if use.stage == stage]
-    busy = [use.busy_ms for _, use in uses if use.busy_ms is not None]
-    return Cost(stage, *_line([(fps, use.cores) for fps, use in uses]), min(busy, default=None))
+    most = max(fps for fps, _ in uses)
+    busy = [use.busy_ms for fps, use in uses if use.busy_ms is not None and fps >= NEAR * most]
+    return Cost(stage, *_line([(fps, use.cores) for fps, use in uses]), median(busy) if busy else None)
 
 
 def _line(points: list[tuple[float, float]]) -> tuple[float, float]:
@@ -108,12 +121,18 @@ def predict_fps(model: Model, cores: int) -> Prediction:
     """What one stream would hold, with source and viewer on the same box as when it was measured."""
     idle = sum(cost.idle_cores for cost in model.costs)
     per_frame_s = sum(cost.cpu_ms for cost in model.costs) / 1000
-    by_cores = max(0.0, model.usable * cores - idle) / per_frame_s
-    slowest = max((cost for cost in model.costs if cost.busy_ms), key=lambda cost: cost.busy_ms or 0.0, default=None)
-    by_stage = float("inf") if slowest is None else 1000 * model.usable_time / (slowest.busy_ms or 1.0)
-    if by_cores <= by_stage or slowest is None:
-        return Prediction(cores, by_cores, "cores")
-    return Prediction(cores, by_stage, slowest.stage)
+    bounds = [(max(0.0, model.usable * cores - idle) / per_frame_s, "cores")]
+    for cost in model.costs:
+        if cost.busy_ms:
+            bounds.append((1000 * model.usable_time / cost.busy_ms, cost.stage))
+        bounds += _of_one_thread(cost)
+    return Prediction(cores, *min(bounds))
+
+
+def _of_one_thread(cost: Cost) -> Iterator[tuple[float, str]]:
+    """Frames a second with which a process that cannot use more than a core has one in use."""
+    if cost.stage in ONE_THREAD and cost.cpu_ms > 0:
+        yield 1000 * (LEAST_USABLE - cost.idle_cores) / cost.cpu_ms, cost.stage
 
 
 def predict_streams(model: Model, cores: int, fps: float) -> Prediction:
@@ -129,6 +148,7 @@ def predict_streams(model: Model, cores: int, fps: float) -> Prediction:
             at_once = 1000 * model.usable_time / (cost.busy_ms * fps)
             if cost.stage in SHARED or at_once < 1:
                 bounds.append((at_once, cost.stage))
+        bounds += ((rate / fps, stage) for rate, stage in _of_one_thread(cost))
     value, limit = min(bounds)
     return Prediction(cores, float(int(value + 1e-9)), limit)
 
@@ -140,7 +160,7 @@ def main() -> None:
         reports = [read_report(path) for path in options.reports] or measure(options, console)
         models = [fit(report) for report in reports]
     console.print(*tables(models, options.fps), sep="\n")
-    for warning in (f"{report.machine.cores} cores: {text}" for report in reports for text in report.warnings):
+    for warning in (text for report in reports if options.reports for text in report.warnings):
         console.print(f"warning: {warning}", style="yellow", highlight=False)
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(models)))

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from benchmarks import capacity
-from benchmarks.capacity import HARNESS, NotEnough, fit, predict_fps, predict_streams, tables
+from benchmarks.capacity import HARNESS, Cost, NotEnough, Prediction, fit, predict_fps, predict_streams, tables
 from pipeline.bench.report import Limit, Machine, Report, Settings, StageUse, Step, write_report
 from tests.bench.conftest import step
 
@@ -49,6 +49,20 @@ def report(cores: int) -> Report:
         streams_allowed=1,
         recoveries=[],
     )
+
+
+def test_of_several_searches_the_one_in_the_middle_is_the_limit() -> None:
+    made = report(2)
+    best = made.limits[0].sustained
+    several = msgspec.structs.replace(made, limits=[Limit(best, None), Limit(60.0, 62.0), Limit(50.0, 52.0)])
+    assert fit(several).measured_fps == 60
+
+
+def test_a_relay_with_one_thread_is_a_limit_of_its_own() -> None:
+    model = fit(report(2))
+    dear = msgspec.structs.replace(model, costs=[*model.costs, Cost("relay", 0.0, 10.0, None)])
+    assert predict_fps(dear, 64) == Prediction(64, pytest.approx(90), "relay")
+    assert predict_streams(dear, 64, 30.0).value == 3
 
 
 def test_the_costs_are_found_again() -> None:
