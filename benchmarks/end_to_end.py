@@ -23,47 +23,64 @@ right. A run during which the machine was busy for somebody else, or the source 
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from benchmarks.end_to_end_peers.cases import CASES
+from benchmarks.end_to_end_peers.cases import CASES, Case
 from benchmarks.end_to_end_peers.contestants import CONTESTANTS, NEEDS_PYTRICKLE, Failed
 from benchmarks.end_to_end_peers.heat import Figure, Nonsense, over_rounds, run
 from benchmarks.end_to_end_peers.report import Figures, goals, markdown
 from benchmarks.machine import describe
 from benchmarks.trickle_peers.catalogue import CLIENTS, PYTRICKLE
 from benchmarks.trickle_peers.processes import RelayProcess
+from pipeline.bench.interruption import sigterm_like_ctrl_c
 
 ROUNDS, SECONDS, WARM_UP_S = 3, 20.0, 5.0
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 8.0, 2.0
 VERSIONED = ("av", "numpy", "torch", "pyzmq", "msgspec", "h11")
 
+EXIT_INTERRUPTED = 130
+
 Failures = dict[tuple[str, str], str]
 """Why a contestant has no figures in a case, or fewer rounds of them."""
 
 
+class Measured(NamedTuple):
+    """Both are by case and contestant."""
+
+    figures: Figures
+    failures: Failures
+    interrupted: bool
+
+
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     names = those_installed(options.contestants)
     load = os.getloadavg()[0]  # Before the run, which makes a load of its own.
-    try:
-        figures, failures = measure(
+    with sigterm_like_ctrl_c():
+        figures, failures, interrupted = measure(
             names, options.cases, options.rounds, options.seconds, options.warm_up, with_sound=not options.silent
         )
-    except KeyboardInterrupt:
-        sys.exit("interrupted; everything that was started has been ended")
     machine = describe(load, {name: metadata.version(name) for name in VERSIONED})
     print(f"Live end to end, {options.rounds} rounds of {options.seconds:.0f} s (python -m benchmarks.end_to_end)\n")
     print(markdown(figures, failures), machine, sep="\n\n")
     if options.json:
         options.json.write_bytes(_as_json(machine, figures, failures))
+    end(failures, interrupted=interrupted)
+
+
+def end(failures: Failures, *, interrupted: bool) -> None:
+    """The program, with its exit code."""
+    if interrupted:
+        print("interrupted: this is what was measured before", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(1)
 
@@ -84,16 +101,20 @@ def measure(
     warm_up: float,
     *,
     with_sound: bool = True,
-) -> tuple[Figures, Failures]:
-    """The figures by case and contestant, over the rounds that gave any; and what went wrong in the others."""
+    beside: Callable[[Case, Path], None] = lambda _case, _source: None,
+) -> Measured:
+    """The figures over the rounds that gave any, and what went wrong in the others. `beside` is called in each round
+    with each case and its source."""
     taken = defaultdict[tuple[str, str], list[Figure]](list)
     failures: Failures = {}
+    interrupted = False
     with tempfile.TemporaryDirectory() as temporary, RelayProcess() as relay:
         folder = Path(temporary)
-        for turn in range(rounds):
-            first = turn % len(names)
-            for case in (CASES[name] for name in cases):
+        turns = [(turn, CASES[case]) for turn in range(rounds) for case in cases]
+        try:
+            for turn, case in turns:
                 source = case.write_source(folder, seconds, with_sound)
+                first = turn % len(names)
                 for name in names[first:] + names[:first]:
                     print(f"round {turn + 1} of {rounds}: {case.name}, {name}", file=sys.stderr)
                     try:
@@ -103,8 +124,11 @@ def measure(
                         print(problem, file=sys.stderr)
                     else:
                         taken[case.name, name].append(figure)
+                beside(case, source)
+        except KeyboardInterrupt:
+            interrupted = True
     order = [(case, name) for case in cases for name in names if (case, name) in taken]
-    return {key: over_rounds(taken[key]) for key in order}, failures
+    return Measured({key: over_rounds(taken[key]) for key in order}, failures, interrupted)
 
 
 def _as_json(machine: str, figures: Figures, failures: Failures) -> bytes:

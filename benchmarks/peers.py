@@ -3,21 +3,18 @@
 `make bench-peers`, or: python -m benchmarks.peers [--write] [--quick] [--rounds N] [--seconds S] [--cases C ...]
 [--json FILE]
 
-What `benchmarks.end_to_end` does, and FFmpeg's command line beside it when there is one on PATH: it decodes, crops,
-scales and encodes the same source with the same settings as fast as it goes, in one thread and without a network, which
-is the least that the work costs. With --write the tables and plots of docs/benchmarks.md are those of this run. Nothing
-that is measured is left out of them.
+What `benchmarks.end_to_end` does, and FFmpeg's command line in each round when there is one on PATH: it decodes, crops,
+scales and encodes the same source with the same settings as fast as it goes, in one thread and without a network. With
+--write the tables and plots of docs/benchmarks.md are those of this run. Nothing that is measured is left out of them.
+Ctrl-C still tells what there was, and writes nothing there.
 """
 
 import argparse
 import os
 import shlex
-import signal
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 
 import msgspec
 
@@ -26,6 +23,7 @@ from benchmarks.end_to_end import (
     ROUNDS,
     SECONDS,
     Failures,
+    end,
     measure,
     read_options,
     those_installed,
@@ -36,23 +34,26 @@ from benchmarks.end_to_end_peers.report import Figures
 from benchmarks.machine import describe
 from benchmarks.media_peers import ffmpeg
 from benchmarks.media_peers.work import Work
-from benchmarks.peers_page import DOCUMENT, Limits, Origin, page, plots, put_into
+from benchmarks.peers_page import DOCUMENT, FFMPEG, Limits, Origin, page, plots, put_into
 from benchmarks.trickle_peers.catalogue import CLIENTS, PYTRICKLE, ROOT
+from pipeline.bench.interruption import sigterm_like_ctrl_c
 
 VERSIONED = ("av", "numpy", "torch", "pyzmq", "msgspec", "h11")
+LEAST_PUBLISHED = 2
+"""Rounds of what is written into the documentation."""
+
 PEER_VERSIONED = ("pytrickle", "av", "torch")
 
 
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     load = os.getloadavg()[0]  # Before the run, which makes a load of its own.
     names = those_installed(list(CONTESTANTS))
-    try:
-        figures, failures = measure(names, options.cases, options.rounds, options.seconds, options.warm_up)
-        limits = measure_limits([CASES[name] for name in options.cases], options.rounds, options.seconds)
-    except KeyboardInterrupt:
-        sys.exit("interrupted; everything that was started has been ended")
+    limits = FfmpegLimits(options.seconds)
+    with sigterm_like_ctrl_c():
+        figures, failures, interrupted = measure(
+            names, options.cases, options.rounds, options.seconds, options.warm_up, beside=limits.measure
+        )
     origin = Origin(
         machine=describe(load, {name: metadata.version(name) for name in VERSIONED}),
         peers=_peer_versions(),
@@ -61,31 +62,38 @@ def main() -> None:
         rounds=options.rounds,
         seconds=options.seconds,
     )
-    text = page(figures, failures, limits, origin)
+    failures |= limits.failures
+    text = page(figures, failures, limits.taken, origin)
     print(text)
-    if options.write:
-        put_into(ROOT / DOCUMENT, text, plots(figures, limits))
+    if options.write and not interrupted:
+        put_into(ROOT / DOCUMENT, text, plots(figures, limits.taken))
     if options.json:
-        options.json.write_bytes(_as_json(figures, failures, limits, origin))
-    if failures:
-        sys.exit(1)
+        options.json.write_bytes(_as_json(figures, failures, limits.taken, origin))
+    end(failures, interrupted=interrupted)
 
 
-def measure_limits(cases: list[Case], rounds: int, seconds: float) -> Limits:
-    """What FFmpeg's command line takes, by case; nothing when there is none. Raises RuntimeError when it fails."""
-    if not ffmpeg.installed():
-        print("ffmpeg: none on PATH, left out", file=sys.stderr)
-        return {}
-    limits: Limits = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for case in cases:
-            print(f"{case.name}, ffmpeg", file=sys.stderr)
-            source = case.write_source(Path(folder), seconds, with_sound=True)
-            work = Work(case.name, case.width, case.height, case.out_width, case.out_height, case.bitrate)
-            pictures = int(case.fps * seconds)
-            taken = [ffmpeg.measure(work, source, pictures, case.fps) for _ in range(rounds)]
-            limits[case.name] = median(taken)
-    return limits
+class FfmpegLimits:
+    """What FFmpeg's command line takes, once in each round; nothing when there is none."""
+
+    def __init__(self, seconds: float) -> None:
+        self.taken: Limits = {}
+        self.failures: Failures = {}
+        self._seconds = seconds
+        if not ffmpeg.installed():
+            print("ffmpeg: none on PATH, left out", file=sys.stderr)
+
+    def measure(self, case: Case, source: Path) -> None:
+        """One round more of this case, whose source has that many seconds."""
+        if not ffmpeg.installed():
+            return
+        print(f"{case.name}, ffmpeg", file=sys.stderr)
+        work = Work(case.name, case.width, case.height, case.out_width, case.out_height, case.bitrate)
+        try:
+            cpu_ms = ffmpeg.measure(work, source, int(case.fps * self._seconds), case.fps)
+        except RuntimeError as problem:
+            self.failures[case.name, FFMPEG] = str(problem)
+        else:
+            self.taken.setdefault(case.name, []).append(cpu_ms)
 
 
 def _peer_versions() -> str:
@@ -116,7 +124,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"of the source (default {SECONDS:g}, {QUICK_SECONDS:g} quick)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="only these")
     parser.add_argument("--json", type=Path, help="write all figures there too")
-    return read_options(parser)
+    options = read_options(parser)
+    if options.write and options.rounds < LEAST_PUBLISHED:
+        parser.error(f"--write: needed: --rounds {LEAST_PUBLISHED} or more, so that contestants take turns")
+    return options
 
 
 if __name__ == "__main__":

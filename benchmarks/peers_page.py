@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
@@ -34,7 +35,7 @@ HEADINGS = (
     "CPU ms a picture",
     "latency ms p50 / p95",
     "drift ms",
-    "lost of sent",
+    "lost + waiting of sent",
     "memory MB",
     "kbit/s",
 )
@@ -42,8 +43,8 @@ HEADINGS = (
 NONE_SEEN = "none seen in time"
 """Of the pictures that were sent after the warm-up."""
 
-Limits = dict[str, float]
-"""CPU ms a picture of FFmpeg's command line, by case."""
+Limits = dict[str, list[float]]
+"""CPU ms a picture of FFmpeg's command line, in each round, by case."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -109,7 +110,9 @@ def _table(case: str, figures: Figures, failures: Failures, limits: Limits) -> s
     rows = [_row(HEADINGS), _row(("---", *["---:"] * (len(HEADINGS) - 1)))]
     rows += [_row((name, *_cells(figure))) for (at, name), figure in figures.items() if at == case]
     if case in limits:
-        rows.append(_row((f"{FFMPEG}, no network", "", f"{limits[case]:.1f}", *[""] * (len(HEADINGS) - 3))))
+        rounds = limits[case]
+        cpu = f"{median(rounds):.1f}{_from_to((min(rounds), max(rounds)) if len(rounds) > 1 else None)}"
+        rows.append(_row((f"{FFMPEG}, no network", "", cpu, *[""] * (len(HEADINGS) - 3))))
     for (at, name), why in failures.items():
         if at == case:
             rows.append(_row((name, f"failed: {why.splitlines()[0]}", *[""] * (len(HEADINGS) - 2))))
@@ -118,13 +121,19 @@ def _table(case: str, figures: Figures, failures: Failures, limits: Limits) -> s
 
 def _cells(figure: Figure) -> Iterator[str]:
     yield f"{figure.fps:.1f}"
-    yield f"{figure.cpu_ms:.1f}"
+    yield f"{figure.cpu_ms:.1f}{_from_to(figure.cpu_range)}"
     was_seen = math.isfinite(figure.latency_p50_ms)
-    yield f"{figure.latency_p50_ms:,.1f} / {figure.latency_p95_ms:,.1f}" if was_seen else NONE_SEEN
+    latency = f"{figure.latency_p50_ms:,.1f}{_from_to(figure.latency_range)} / {figure.latency_p95_ms:,.1f}"
+    yield latency if was_seen else NONE_SEEN
     yield f"{figure.drift_ms:+,.1f}" if was_seen else ""
-    yield f"{figure.lost} of {figure.sent}"
+    yield f"{figure.lost} + {figure.waiting} of {figure.sent}"
     yield f"{figure.rss_start_mb:,.0f} -> {figure.rss_end_mb:,.0f}"
     yield f"{figure.kbit_per_s:,.0f}"
+
+
+def _from_to(limits: tuple[float, float] | None) -> str:
+    """The lowest and the highest of several rounds."""
+    return "" if limits is None else f" ({limits[0]:,.1f} to {limits[1]:,.1f})"
 
 
 def _doubts(figures: Figures) -> Iterator[str]:
@@ -140,7 +149,8 @@ def _bars(kind: str, figures: Figures, limits: Limits) -> Iterator[Bar]:
             if at == case and not (name == CONTROL and kind in ("cpu", "memory")):
                 yield _bar(kind, f"{case} {name}", STYLES[name], figure)
         if kind == "cpu" and case in limits:
-            yield _plain(f"{case} {FFMPEG}", STYLES[FFMPEG], limits[case], f"{limits[case]:.1f} ms")
+            cpu_ms = median(limits[case])
+            yield _plain(f"{case} {FFMPEG}", STYLES[FFMPEG], cpu_ms, f"{cpu_ms:.1f} ms")
 
 
 def _bar(kind: str, label: str, style: str, figure: Figure) -> Bar:

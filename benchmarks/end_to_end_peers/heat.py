@@ -3,7 +3,7 @@ did becomes figures; or the run is said to be worth nothing, and why."""
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,7 @@ from pipeline.bench.helper_process import HelperProcess
 
 SAMPLE_S = 0.5
 SETTLE_S = 3.0
-"""From the last picture's being sent until the run is over: what a viewer has not seen by then is lost to it."""
+"""From the last picture's being sent until the run is over."""
 
 PATIENCE_S = 60.0
 """How much longer than they have to source and viewer may take: the one to play, the other to decode at this rate or
@@ -38,14 +38,19 @@ MAX_UNREADABLE = 0.01
 """Beyond these the figures say more about the machine, or about the harness, than about the contestant."""
 
 
+RANGES = {"cpu_range": "cpu_ms", "latency_range": "latency_p50_ms"}
+
+
 class Figure(msgspec.Struct, frozen=True):
     """Of one run, from the end of the warm-up to the end of the source.
 
     `fps` are pictures that a viewer had not seen before, a second; CPU is milliseconds per such picture: of the
     contestant's processes, and of the harness's, which do not count. Latency runs from the picture's being written at
     the source until its last byte is at the viewer; `drift_ms` is by how much its median is higher in the last quarter
-    than in the first. `first_ms` is from the first picture's being written to the first at the viewer. `lost` of the
-    `sent` pictures were not seen by the end of the run. `rss_slope` is in MB a minute."""
+    than in the first. `first_ms` is from the first picture's being written to the first at the viewer. Of the `sent`
+    pictures `lost` were not seen though a later one was, and `waiting` were behind the last that was, at the end of the
+    run. `rss_slope` is in MB a minute. `cpu_range` and `latency_range`, of its p50, are the lowest and the highest of
+    several rounds."""
 
     fps: float
     cpu_ms: float
@@ -60,12 +65,15 @@ class Figure(msgspec.Struct, frozen=True):
     rss_slope: float
     sent: int
     lost: int
+    waiting: int
     dropped: dict[str, int]
     kbit_per_s: float
     source_late_p95_ms: float
     others_cores: float
     doubts: list[str]
     """Why this run should not be believed."""
+    cpu_range: tuple[float, float] | None = None
+    latency_range: tuple[float, float] | None = None
 
 
 class Nonsense(Exception):
@@ -143,6 +151,8 @@ def figure(
         raise Nonsense("no picture arrived after the warm-up")
     latency = 1000 * (arrived - sent)[(sent >= begin) & np.isfinite(arrived)]
     quarter = max(1, len(latency) // 4)
+    unseen = (sent >= begin) & ~np.isfinite(arrived)
+    is_behind = np.arange(len(sent)) > np.flatnonzero(np.isfinite(arrived)).max()
     rss = [sum(sample.rss_mb.values()) for sample in counted]
     late = float(np.percentile(played.late_ms, 95))
     used = _difference(first.cpu_s, last.cpu_s)
@@ -161,7 +171,8 @@ def figure(
         rss_end_mb=rss[-1],
         rss_slope=float(np.polyfit([sample.at / 60 for sample in counted], rss, 1)[0]),
         sent=int(np.sum(sent >= begin)),
-        lost=int(np.sum((sent >= begin) & ~np.isfinite(arrived))),
+        lost=int(np.sum(unseen & ~is_behind)),
+        waiting=int(np.sum(unseen & is_behind)),
         dropped=dropped,
         kbit_per_s=watched.video_bytes * 8 / 1000 / (len(sent) / case.fps),
         source_late_p95_ms=late,
@@ -196,13 +207,15 @@ def _doubts(late_ms: float, others: float) -> list[str]:
 
 
 def over_rounds(rounds: Sequence[Figure]) -> Figure:
-    """Medians; of `lost` and of what raises doubts the worst. What has names is taken from the round whose CPU is the
-    median."""
+    """Medians; of what was not seen and of what raises doubts the worst. What has names is taken from the round whose
+    CPU is the median."""
     middle = sorted(rounds, key=lambda one: one.cpu_ms)[len(rounds) // 2]
     values = {}
     for name in Figure.__struct_fields__:
         column = [getattr(one, name) for one in rounds]
-        if name in ("lost", "source_late_p95_ms", "others_cores"):
+        if name in RANGES:
+            values[name] = _range(getattr(one, RANGES[name]) for one in rounds)
+        elif name in ("lost", "waiting", "source_late_p95_ms", "others_cores"):
             values[name] = max(column)
         elif name == "doubts":
             values[name] = sorted({doubt for doubts in column for doubt in doubts})
@@ -211,6 +224,12 @@ def over_rounds(rounds: Sequence[Figure]) -> Figure:
         else:
             values[name] = median(column)
     return Figure(**values)
+
+
+def _range(values: Iterable[float]) -> tuple[float, float] | None:
+    """Of those that there are."""
+    there = [value for value in values if np.isfinite(value)]
+    return (min(there), max(there)) if len(there) > 1 else None
 
 
 def _difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

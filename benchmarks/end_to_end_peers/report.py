@@ -21,7 +21,7 @@ HEADINGS = (
     "latency ms p50 / p95",
     "drift ms",
     "first picture ms",
-    "lost of sent",
+    "lost + waiting of sent",
     "RSS MB start -> end",
     "MB a minute",
     "kbit/s",
@@ -30,7 +30,8 @@ HEADINGS = (
 NOTE = (
     "CPU is of all processes of the contestant, per picture that arrived; relay, source and viewer are not in it. "
     "Drift: by how much the median latency is higher in the last quarter of the run than in the first. control: the "
-    "same channel watched with nobody in between. Medians over the rounds, the worst of what was lost."
+    "same channel watched with nobody in between. Lost: not seen, though a later one was; waiting: behind the last one "
+    "that was seen, 3 s after the last was sent. Medians over the rounds, the worst of what was not seen."
 )
 
 
@@ -91,7 +92,7 @@ def _cells(figure: Figure) -> Iterator[str]:
     yield f"{figure.latency_p50_ms:.1f} / {figure.latency_p95_ms:.1f}"
     yield f"{figure.drift_ms:+.1f}"
     yield f"{figure.first_ms:.0f}"
-    yield f"{figure.lost} of {figure.sent}"
+    yield f"{figure.lost} + {figure.waiting} of {figure.sent}"
     yield f"{figure.rss_start_mb:.0f} -> {figure.rss_end_mb:.0f}"
     yield f"{figure.rss_slope:+.1f}"
     yield f"{figure.kbit_per_s:.0f}"

@@ -74,6 +74,21 @@ def samples(cores: float = 0.5, others: float = 0.0) -> list[Sample]:
     ]
 
 
+def test_what_is_behind_the_last_that_was_seen_is_late_and_not_lost() -> None:
+    one = figure(BIG, played(), watched(lost=(50, *range(90, 100))), samples(), warm_up=2.0, dropped={})
+    assert (one.sent, one.lost, one.waiting) == (80, 1, 10)
+
+
+def test_several_rounds_have_a_range() -> None:
+    rounds = [
+        figure(BIG, played(), watched(late), samples(cores), 2.0, {}) for late, cores in ((0.05, 0.5), (0.07, 1.0))
+    ]
+    one, many = over_rounds(rounds[:1]), over_rounds(rounds)
+    assert (one.cpu_range, one.latency_range) == (None, None)
+    assert many.latency_range == (pytest.approx(50), pytest.approx(70))
+    assert many.cpu_range == (rounds[0].cpu_ms, rounds[1].cpu_ms)
+
+
 def test_figures_are_of_the_time_after_the_warm_up() -> None:
     one = figure(BIG, played(), watched(lost=(5, 50)), samples(), warm_up=2.0, dropped={"late": 1})
 

@@ -29,11 +29,11 @@ def figures() -> dict:
 
 
 def test_nothing_that_was_measured_is_left_out(figures: dict) -> None:
-    text = page(figures, {(CASE, QUEUES): "it ended\nmore"}, {CASE: 3.21}, ORIGIN)
+    text = page(figures, {(CASE, QUEUES): "it ended\nmore"}, {CASE: [3.3, 3.21, 3.0]}, ORIGIN)
     for name in CONTESTANTS:
         assert f"\n| {name} | " in text
     assert f"| {QUEUES} | failed: it ended |" in text
-    assert "| ffmpeg, no network |  | 3.2 |" in text
+    assert "| ffmpeg, no network |  | 3.2 (3.0 to 3.3) |" in text
     assert all(said in text for said in ("a CPU, 2 cores", "pytrickle 0.1.6", "ffmpeg version 9", ORIGIN.command))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1, "a row has another length"
@@ -46,7 +46,7 @@ def test_what_was_not_there_is_named() -> None:
 
 
 def test_every_plot_is_a_whole_svg_file_with_a_bar_for_each(figures: dict) -> None:
-    drawn = plots(figures, {CASE: 3.0})
+    drawn = plots(figures, {CASE: [3.0]})
     assert list(drawn) == [f"peers-{kind}.svg" for kind in TITLES]
     for kind, text in zip(TITLES, drawn.values(), strict=True):
         root = ElementTree.fromstring(text)
@@ -86,7 +86,9 @@ def a_program_called_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_ffmpeg_does_the_same_work(a_program_called_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.end_to_end_peers.cases.write_pattern", lambda *_, **__: 0)
     assert ffmpeg.version() == "ffmpeg version 9"
-    assert list(peers.measure_limits([CASES["720p60-512"]], 1, 2.0)) == ["720p60-512"]
+    limits = peers.FfmpegLimits(2.0)
+    limits.measure(CASES["720p60-512"], Path("source.ts"))
+    assert (list(limits.taken), limits.failures) == (["720p60-512"], {})
     told = a_program_called_ffmpeg.read_text().splitlines()[1:]
     assert [line.split("-frames:v ")[1].split()[0] for line in told] == ["120", "10"]
     for line in told:
@@ -95,9 +97,33 @@ def test_ffmpeg_does_the_same_work(a_program_called_ffmpeg: Path, monkeypatch: p
         assert "-g 120 " in line
 
 
+def test_an_ffmpeg_that_cannot_do_it_is_told_and_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!{sys.executable}\nimport sys\nsys.exit("Unknown encoder libx264")\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    limits = peers.FfmpegLimits(2.0)
+    limits.measure(CASES[CASE], Path("source.ts"))
+    text = page({}, limits.failures, limits.taken, ORIGIN)
+    assert "| ffmpeg | failed: ffmpeg ended with 1: Unknown encoder libx264 |" in text
+
+
+def test_what_is_published_has_more_rounds_than_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["peers", "--write", "--rounds", "1"])
+    with pytest.raises(SystemExit, match="2"):
+        peers.main()
+    assert "--write: needed: --rounds 2 or more" in capsys.readouterr().err
+
+
 def test_without_ffmpeg_there_are_no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert peers.measure_limits([CASES[CASE]], 1, 2.0) == {}
+    limits = peers.FfmpegLimits(2.0)
+    limits.measure(CASES[CASE], Path("source.ts"))
+    assert (limits.taken, limits.failures) == ({}, {})
     assert ffmpeg.version() == ""
 
 
