@@ -148,7 +148,11 @@ class ParamSets:
         """What one stream may have of its own, so that the others, and the next one, can be given theirs again. Raises
         ProcessorError."""
         if self._kind == "callable" and (unknown := ", ".join(sorted(set(params) - set(self._of_all)))):
-            raise ProcessorError(f"{unknown}: not known what other streams have; name it in the topology's params")
+            known = ", ".join(self._of_all) or "none"
+            raise ProcessorError(
+                f"{unknown}: not known what other streams have; parameters that it takes: {known}, and what the "
+                "topology's params name"
+            )
         if not self._worker.boot.of_several:
             return
         if getattr(self._processor, "is_made_anew", False):

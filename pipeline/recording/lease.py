@@ -60,7 +60,7 @@ class RecordingLease:
         if target == self._wiring.target:
             return
         self._wiring.target = target
-        for kind in SPINE:
+        for kind in reversed(SPINE):  # Whoever sees a picture last tells of the first that ingress tells of.
             for stage in self._keeper.of_kind(kind):
                 self._keeper.tell(stage, Record(self._wiring.recording_by(stage.name)))
 
