@@ -23,7 +23,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_death_of_one_replica_is_no_matter_of_the_others_streams(films: list[Path], tmp_path: Path) -> None:
-    with box(tmp_path, inference={"replicas": 2}) as running, ExitStack() as cameras:
+    """One of them makes batches of two streams, the other has one stream alone."""
+    batch = {"max": STREAMS, "wait_ms": 20}
+    processor = {"callable": "tests.integration.odd_ops:together", "threads": 1, "batch": batch}
+    with box(tmp_path, processor=processor, inference={"replicas": 2}) as running, ExitStack() as cameras:
         running.play(films, cameras)
         for number in range(STREAMS):
             assert running.stream(number).stages[-1] == SERVED_BY[number]
@@ -41,22 +44,6 @@ def test_the_death_of_one_replica_is_no_matter_of_the_others_streams(films: list
         assert pids["inference.1"] == survivor
         running.pipeline.signal(signal.SIGINT)
         assert running.pipeline.end() == 0, running.pipeline.log
-    for number in range(STREAMS):
-        seen = check_unmixed(tmp_path / f"s{number}.mp4", number, SECONDS)
-        assert seen.frames > 0
-
-
-def test_a_replica_with_one_stream_serves_it_alone_where_others_make_batches(films: list[Path], tmp_path: Path) -> None:
-    processor = {
-        "callable": "tests.integration.odd_ops:together",
-        "threads": 1,
-        "batch": {"max": STREAMS, "wait_ms": 20},
-    }
-    with box(tmp_path, processor=processor, inference={"replicas": 2}) as running, ExitStack() as cameras:
-        running.play(films, cameras)
-        for number in range(STREAMS):
-            running.wait_until_over(number)
-        assert "died" not in running.pipeline.log
     for number in range(STREAMS):
         seen = check_unmixed(tmp_path / f"s{number}.mp4", number, SECONDS)
         assert seen.inverted == seen.frames > 0

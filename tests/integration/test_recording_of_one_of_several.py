@@ -24,8 +24,8 @@ def record(name: str, output: Path, *options: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize(
     ("inference", "processor"),
-    [({}, {}), ({"replicas": 2}, {}), ({}, {"batch": {"max": 3, "wait_ms": 5}})],
-    ids=["shared", "pool", "batch"],
+    [({}, {}), ({"replicas": 2}, {"batch": {"max": 3, "wait_ms": 5}})],
+    ids=["shared", "pool with batches"],
 )
 def test_one_of_several_streams_is_recorded_and_replayed(
     tmp_path: Path, inference: dict[str, int], processor: dict[str, dict[str, int]]
