@@ -25,6 +25,7 @@ from rich.table import Table
 
 from benchmarks.running_bench import failures_told, running_bench
 from pipeline.bench.benched import benched
+from pipeline.bench.progress import print_warnings
 from pipeline.bench.report import Report, ReportFileError, Step, read_report
 from pipeline.bench.step import ONE_THREAD
 from pipeline.topology_file import load_topology, parse_override
@@ -160,8 +161,8 @@ def main() -> None:
         reports = [read_report(path) for path in options.reports] or measure(options, console)
         models = [fit(report) for report in reports]
     console.print(*tables(models, options.fps), sep="\n")
-    for warning in (text for report in reports if options.reports for text in report.warnings):
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+    if options.reports:
+        print_warnings(console, [text for report in reports for text in report.warnings])
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(models)))
 

@@ -40,13 +40,11 @@ from benchmarks.end_to_end_peers.report import Figures, goals, markdown
 from benchmarks.machine import describe
 from benchmarks.trickle_peers.catalogue import CLIENTS, PYTRICKLE
 from benchmarks.trickle_peers.processes import RelayProcess
-from pipeline.bench.interruption import sigterm_like_ctrl_c
+from pipeline.bench.interruption import EXIT_INTERRUPTED, INTERRUPTED, sigterm_like_ctrl_c
 
 ROUNDS, SECONDS, WARM_UP_S = 3, 20.0, 5.0
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 8.0, 2.0
 VERSIONED = ("av", "numpy", "torch", "pyzmq", "msgspec", "h11")
-
-EXIT_INTERRUPTED = 130
 
 Failures = dict[tuple[str, str], str]
 """Why a contestant has no figures in a case, or fewer rounds of them."""
@@ -79,7 +77,7 @@ def main() -> None:
 def end(failures: Failures, *, interrupted: bool) -> None:
     """The program, with its exit code."""
     if interrupted:
-        print("interrupted: this is what was measured before", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(1)

@@ -11,7 +11,7 @@ import msgspec
 from benchmarks.end_to_end import Failures
 from benchmarks.end_to_end_peers.cases import CASES, Case
 from benchmarks.end_to_end_peers.contestants import CONTROL, FLOOR, OURS, QUEUES
-from benchmarks.end_to_end_peers.heat import Figure
+from benchmarks.end_to_end_peers.heat import Figure, range_of
 from benchmarks.end_to_end_peers.report import Figures
 from benchmarks.trickle_peers.catalogue import PYTRICKLE
 from pipeline.bench.plots import Bar, bar_plot, picture
@@ -110,8 +110,7 @@ def _table(case: str, figures: Figures, failures: Failures, limits: Limits) -> s
     rows = [_row(HEADINGS), _row(("---", *["---:"] * (len(HEADINGS) - 1)))]
     rows += [_row((name, *_cells(figure))) for (at, name), figure in figures.items() if at == case]
     if case in limits:
-        rounds = limits[case]
-        cpu = f"{median(rounds):.1f}{_from_to((min(rounds), max(rounds)) if len(rounds) > 1 else None)}"
+        cpu = f"{median(limits[case]):.1f}{_from_to(range_of(limits[case]))}"
         rows.append(_row((f"{FFMPEG}, no network", "", cpu, *[""] * (len(HEADINGS) - 3))))
     for (at, name), why in failures.items():
         if at == case:

@@ -9,15 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.bench.benched import Benched
-from pipeline.bench.helper_process import HelperDied
-from pipeline.bench.measure import Bench
-from pipeline.bench.node import NodeFailed
-from pipeline.bench.progress import BenchProgress
+from pipeline.bench.interruption import EXIT_INTERRUPTED
+from pipeline.bench.measure import DID_NOT_LAST, Bench
+from pipeline.bench.progress import BenchProgress, print_warnings
 from pipeline.bench.report import Settings
-from pipeline.control import LauncherSilent
 from pipeline.topology_file import TopologyFileError
-
-EXIT_INTERRUPTED = 130
 
 
 @contextmanager
@@ -29,7 +25,7 @@ def failures_told(*mistakes: type[Exception]) -> Iterator[None]:
     except (TopologyFileError, *mistakes) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except (NodeFailed, HelperDied, LauncherSilent) as failure:
+    except DID_NOT_LAST as failure:
         sys.exit(str(failure))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -66,6 +62,5 @@ def running_bench(
         BenchProgress(console) as progress,
         Bench(topology, settings, Path(folder), progress) as bench,
     ):
-        for warning in bench.warnings:
-            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+        print_warnings(console, bench.warnings)
         yield bench

@@ -24,18 +24,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.running_bench import failures_told, running_bench
-from benchmarks.soak_figures import Kill, Sample, Soak, per_minute, slopes_of, victim
+from benchmarks.soak_figures import Kill, Sample, Soak, load_of, per_minute, slope_cells, slopes_of, victim
 from benchmarks.soak_page import soak_page
 from pipeline.bench.benched import benched
-from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.interruption import sigterm_like_ctrl_c
 from pipeline.bench.machine import describe_machine
-from pipeline.bench.measure import SPINE, Bench
+from pipeline.bench.measure import DID_NOT_LAST, SPINE, Bench
 from pipeline.bench.node import NodeFailed
 from pipeline.bench.report import Machine
 from pipeline.bench.usage import LAUNCHER
 from pipeline.bench.words import Play, Played, Stop, Tell, Watched
-from pipeline.control import LauncherSilent
 from pipeline.status import FrameCount
 from pipeline.topology_file import load_topology, parse_override
 
@@ -91,7 +89,7 @@ def measure(options: argparse.Namespace, console: Console) -> Soak:
             run.play()
         except KeyboardInterrupt:
             problem = "interrupted"
-        except (NodeFailed, HelperDied, LauncherSilent) as failure:
+        except DID_NOT_LAST as failure:
             problem = str(failure)
         return run.result(machine, str(options.file), capacity, problem)
 
@@ -216,16 +214,13 @@ def tables(soak: Soak) -> list[Table | str]:
     for heading in ("what", "minutes", "median", "an hour", "+-", ""):
         drawn.add_column(heading, justify="left" if heading == "what" else "right")
     for one in soak.slopes:
-        minutes, median = f"{one.seconds / 60:.1f}", f"{one.median:.4g} {one.unit}"
-        cells = (minutes, median, f"{one.per_hour:+.3g}", f"{one.error:.2g}")
-        drawn.add_row(one.what, *cells, "[bold red]grows[/]" if one.grows else "")
+        drawn.add_row(one.what, *slope_cells(one), "[bold red]grows[/]" if one.grows else "")
     times = sorted(kill.back_ms for kill in soak.kills if kill.back_ms is not None)
     back = f", back after {times[len(times) // 2]:.0f} ms (median), {times[-1]:.0f} at most" if times else ""
     sent, lost = sum(one.sent for one in soak.minutes), sum(one.lost for one in soak.minutes)
-    said = f"{soak.seconds / 60:.0f} minutes at {soak.fps:g} fps, of {soak.capacity_fps:g} that hold"
     return [
         drawn,
-        f"{said}; {len(soak.kills)} kills{back}",
+        f"{load_of(soak)}; {len(soak.kills)} kills{back}",
         f"{lost} of {sent} pictures were not seen; {soak.frames}; balanced: {soak.frames.balanced}",
         *(f"[bold red]{problem}[/]" for problem in soak.problems),
     ]

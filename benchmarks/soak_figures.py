@@ -81,6 +81,16 @@ class Soak(msgspec.Struct, frozen=True):
     problems: list[str]
 
 
+def load_of(soak: Soak) -> str:
+    """What was played, in words."""
+    return f"{soak.seconds / 60:.0f} minutes at {soak.fps:g} fps, of {soak.capacity_fps:g} that hold"
+
+
+def slope_cells(one: Slope) -> tuple[str, str, str, str]:
+    """Minutes, median, an hour's change, and its error."""
+    return f"{one.seconds / 60:.1f}", f"{one.median:.4g} {one.unit}", f"{one.per_hour:+.3g}", f"{one.error:.2g}"
+
+
 def per_minute(played: Played, watched: Watched) -> list[Minute]:
     """Whole ones; pictures are known by their time stamps."""
     pictures = match(played, watched)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 
-from benchmarks.soak_figures import Minute, Soak
+from benchmarks.soak_figures import Minute, Soak, load_of, slope_cells
 from pipeline.bench.html_report import table, whole_page
 from pipeline.bench.plots import Line, Point, line_plot
 
@@ -18,8 +18,8 @@ def soak_page(soak: Soak) -> str:
 
 def _parts(soak: Soak) -> Iterator[str]:
     yield f"<h1>{escape(soak.topology)}</h1>"
-    said = f"{soak.seconds / 60:.0f} minutes at {soak.fps:g} fps, of {soak.capacity_fps:g} that hold"
-    yield f'<p class="lead">{escape(said)}; {len(soak.kills)} kills; counts balanced: {soak.frames.balanced}.</p>'
+    said = f"{load_of(soak)}; {len(soak.kills)} kills; counts balanced: {soak.frames.balanced}."
+    yield f'<p class="lead">{escape(said)}</p>'
     yield from (f'<p class="warning">{escape(problem)}</p>' for problem in soak.problems)
     yield "<h2>Memory</h2>"
     yield line_plot(_lines(soak, "rss_mb"), "seconds", "MB")
@@ -34,9 +34,7 @@ def _parts(soak: Soak) -> Iterator[str]:
     yield "<h2>Slopes</h2>"
     rows = []
     for one in soak.slopes:
-        minutes, median = f"{one.seconds / 60:.1f}", f"{one.median:.4g} {one.unit}"
-        numbers = (minutes, median, f"{one.per_hour:+.3g}", f"{one.error:.2g}")
-        rows.append([one.what, *numbers, "grows" if one.grows else ""])
+        rows.append([one.what, *slope_cells(one), "grows" if one.grows else ""])
     yield table(["what", "minutes", "median", "an hour", "standard error", ""], rows)
     yield "<h2>Kills</h2>"
     kills = [

@@ -19,7 +19,6 @@ class _Sample(NamedTuple):
 
 
 class _Cost(NamedTuple):
-    streams: tuple[str, ...]
     serves: Mapping[str, int]
     busy: Mapping[str, float]
     """Share of each replica's time."""
@@ -56,7 +55,7 @@ class Admission:
         seconds = now - first.at
         if streams and seconds >= LEAST_SECONDS:
             busy = {name: (busy_s[name] - first.busy_s[name]) / seconds for name in serves}
-            self._cost = _Cost(streams, serves, busy, (cpu_s - first.cpu_s) / seconds)
+            self._cost = _Cost(serves, busy, (cpu_s - first.cpu_s) / seconds)
 
     def problem(self, serves: Mapping[str, int], inference: str) -> str:
         """Why one more, which the replica `inference` would do, would be too much for that or for the machine: one line
@@ -66,7 +65,7 @@ class Admission:
         cost, after = self._cost, sum(serves.values()) + 1
         if not self._limit or cost is None or after == 1:
             return ""
-        count, on_it = len(cost.streams), cost.serves[inference]
+        count, on_it = sum(cost.serves.values()), cost.serves[inference]
         share = cost.busy[inference] / on_it if on_it else sum(cost.busy.values()) / count
         if share * (serves[inference] + 1) > self._limit:
             others = "" if on_it else " of other replicas"

@@ -304,8 +304,5 @@ def _of_stream(lane: Lane, tell_others: Callable[[Lane], None]) -> Callable[[Par
 
 
 def _shown(params: Params) -> str:
-    try:
-        text = msgspec.json.encode(params).decode()
-    except (TypeError, ValueError):  # Whatever a processor says that it has.
-        text = str(params)
+    text = msgspec.json.encode(params).decode()
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

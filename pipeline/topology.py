@@ -189,6 +189,11 @@ class Topology(Section, kw_only=True, frozen=True):
         """See Source.excerpt."""
         return self.source.excerpt if self.source is not None else None
 
+    @property
+    def fed_again(self) -> str | None:
+        """The recording that ingress reads, if it reads one."""
+        return self.source.recording if self.source is not None else None
+
     def carries_frames(self, link: str) -> bool:
         """Whether the link joins decode, inference and egress; the one into decode carries encoded bytes."""
         producer = self.producer_of(link)

@@ -247,12 +247,11 @@ def _check_file_ends(topology: Topology) -> None:
 
 def _check_recording(topology: Topology) -> None:
     """What is fed again has to be there."""
-    source = topology.source
-    if source is None or source.recording is None:
+    if topology.fed_again is None:
         return
     ingress = topology.stage_of(Ingress)
     try:
-        read_header(Path(source.recording))
+        read_header(Path(topology.fed_again))
     except RecordingError as error:
         raise TopologyError(f"stages.{ingress}.source.recording", str(error)) from error
 

@@ -22,17 +22,12 @@ def check_streams(topology: Topology) -> None:
             _check_pool(f"stages.{name}", stage, most)
             if most > stage.pool_size:
                 _check_sharing(f"stages.{name}.processor", stage, most)
-            elif stage.processor.batch is not None and not _is_fed_again(topology):
+            elif stage.processor.batch is not None and topology.fed_again is None:
                 raise TopologyError(
                     f"stages.{name}.processor.batch",
                     "needs a process that serves several streams; allowed: with streams.max above the number of "
                     f"replicas, {stage.pool_size}",
                 )
-
-
-def _is_fed_again(topology: Topology) -> bool:
-    """Whether it is one of several streams, which was recorded."""
-    return topology.source is not None and topology.source.recording is not None
 
 
 def _check_pool(path: str, inference: Inference, most: int) -> None:

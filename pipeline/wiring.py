@@ -71,8 +71,8 @@ class Wiring:
         self.trace_rings = self._make_trace_rings()
         self.target = Target(uuid.uuid4().hex) if topology.recording is not None else Target()
         """What is being recorded."""
-        if self.fed_again is not None:
-            begin_where_recorded(self.fed_again, self.lanes[0].raw.boot, self.lanes[0].cursor)
+        if self.topology.fed_again is not None:
+            begin_where_recorded(self.topology.fed_again, self.lanes[0].raw.boot, self.lanes[0].cursor)
 
     def adopt(self, topology: Topology) -> list[str]:
         """Go by `topology` from now on. Returns the stages whose part has changed, and which must be started again.
@@ -327,11 +327,6 @@ class Wiring:
         """The size that a stream's own stages work in; inference warms up for the topology's."""
         lane = self.lane_of.get(stage)
         return lane.frame(self.topology) if lane is not None else self.topology.frame
-
-    @property
-    def fed_again(self) -> str | None:
-        """The recording that is the source."""
-        return self.topology.source.recording if self.topology.source is not None else None
 
     def _make_trace_rings(self) -> TraceRings:
         """For whoever ends a frame: the stages behind ingress, and the launcher in the place of one that is dead."""

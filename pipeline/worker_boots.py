@@ -66,7 +66,7 @@ def worker_boot(wiring: Wiring, stage: str, incarnation: int, seat: int = 0) -> 
         trace=wiring.trace_rings.boot(stage, seat),
         tap=_tap_boot(wiring, stage, spec),
         recording=wiring.topology.recording if stage == RECORDING else None,
-        changes_from=wiring.fed_again if isinstance(spec, Decode | Inference) else None,
+        changes_from=wiring.topology.fed_again if isinstance(spec, Decode | Inference) else None,
         on_request=on_request,
         allow_private=_allow_private(wiring.topology, spec),
         lanes=tuple(each.boot(sound=wiring.audio_is_processed) for each in wiring.lanes_of(stage))

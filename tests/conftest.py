@@ -14,6 +14,7 @@ import zmq
 from pipeline.boot import FrameFormat, LinkBoot
 from pipeline.link import FrameLink
 from pipeline.memory.slab import create_slab
+from pipeline.run_dir import RunDir
 
 with contextlib.suppress(ModuleNotFoundError):  # The interpreter of the tests of ComfyUI does without.
     from hypothesis import settings
@@ -38,6 +39,14 @@ def short_dir() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="lp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def held_dir(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDir]:
+    """That of a running pipeline called demo."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
+    with RunDir("demo") as held:
+        yield held
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pipeline.memory.slot_table import IN_USE, READY, ConsumerTable, Outcome, Pr
 from pipeline.memory.stage_stats import StageStats, Word
 from pipeline.messages import StreamBegin
 from pipeline.plan import plan_of
-from pipeline.run_dir import RunDir
 from pipeline.status import StreamSpec
 from pipeline.topology_changes import NeedsNewStart
 from pipeline.topology_file import load_topology
@@ -25,13 +24,6 @@ from pipeline.worker_boots import worker_boot
 
 DEMO = Path(__file__).resolve().parents[1] / "configs/demo.yaml"
 SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
-
-
-@pytest.fixture
-def held_dir(short_dir, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
-    with RunDir("demo") as held:
-        yield held
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from pipeline.boot import WorkerBoot
-from pipeline.run_dir import RunDir
 from pipeline.topology_file import load_topology
 from pipeline.wiring import Wiring
 from pipeline.worker_boots import encode_boot, inherited_fds, worker_boot
@@ -17,12 +16,10 @@ SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
 
 
 @pytest.fixture
-def wiring(short_dir, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
-    with RunDir("demo") as held:
-        wiring = Wiring(load_topology(DEMO, SMALL), held)
-        yield wiring
-        wiring.close()
+def wiring(held_dir):
+    wiring = Wiring(load_topology(DEMO, SMALL), held_dir)
+    yield wiring
+    wiring.close()
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,7 @@ class Passing:
         self._source = open_source(boot.input, self.reader.table)
         self._target = open_target(boot.output, self.writer.table)
         self._show = _show(worker.boot.spec)
-        self._side = _open_side(worker, lane)
-        self._sound = _pass_sound(worker, lane, self._side)
+        self._sound = PassingSound(worker, lane) if boot.samples_endpoint is not None else None
 
     @property
     def has_room(self) -> bool:
@@ -52,9 +51,8 @@ class Passing:
 
     def begin(self) -> None:
         self.runs = True
-        if self._side is not None and self._sound is not None:
-            self._side.wake(self.lane.epoch)
-            self._sound.forget_before(self.lane.epoch)
+        if self._sound is not None:
+            self._sound.begin(self.lane.epoch)
 
     def serve(self, slot: Slot) -> None:
         worker, stats = self._worker, self._worker.stats
@@ -92,18 +90,21 @@ class Passing:
             self._sound.close()
 
 
-def _open_side(worker: Worker, lane: WorkerLane) -> AudioWriter | None:
-    """To egress, where the sound goes through inference."""
-    if lane.boot.samples_endpoint is None:
-        return None
-    return AudioWriter(lane.boot.audio_endpoint, worker.zmq, epoch=lane.epoch)
+class PassingSound:
+    """The sound, where it goes through inference: from decode to egress as it comes."""
 
+    def __init__(self, worker: Worker, lane: WorkerLane) -> None:
+        assert lane.boot.samples_endpoint is not None
+        self._writer = AudioWriter(lane.boot.audio_endpoint, worker.zmq, epoch=lane.epoch)
+        self._listener = AudioListener(lane.boot.samples_endpoint, worker.zmq, self._writer.forward)
 
-def _pass_sound(worker: Worker, lane: WorkerLane, side: AudioWriter | None) -> AudioListener | None:
-    if side is None:
-        return None
-    assert lane.boot.samples_endpoint is not None
-    return AudioListener(lane.boot.samples_endpoint, worker.zmq, side.forward)
+    def begin(self, epoch: int) -> None:
+        """A stream of this number begins."""
+        self._writer.wake(epoch)
+        self._listener.forget_before(epoch)
+
+    def close(self) -> None:
+        self._listener.close()
 
 
 def _show(spec: AnyStage | None) -> Callable[[Pixels, Pixels], None]:

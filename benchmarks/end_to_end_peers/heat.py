@@ -214,7 +214,7 @@ def over_rounds(rounds: Sequence[Figure]) -> Figure:
     for name in Figure.__struct_fields__:
         column = [getattr(one, name) for one in rounds]
         if name in RANGES:
-            values[name] = _range(getattr(one, RANGES[name]) for one in rounds)
+            values[name] = range_of(getattr(one, RANGES[name]) for one in rounds)
         elif name in ("lost", "waiting", "source_late_p95_ms", "others_cores"):
             values[name] = max(column)
         elif name == "doubts":
@@ -226,8 +226,8 @@ def over_rounds(rounds: Sequence[Figure]) -> Figure:
     return Figure(**values)
 
 
-def _range(values: Iterable[float]) -> tuple[float, float] | None:
-    """Of those that there are."""
+def range_of(values: Iterable[float]) -> tuple[float, float] | None:
+    """The lowest and the highest of those that there are; None of fewer than two."""
     there = [value for value in values if np.isfinite(value)]
     return (min(there), max(there)) if len(there) > 1 else None
 

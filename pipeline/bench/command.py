@@ -10,19 +10,16 @@ from rich.console import Console
 
 from pipeline.bench.benched import Benched, benched
 from pipeline.bench.compare import Comparison, compare
-from pipeline.bench.helper_process import HelperDied
 from pipeline.bench.html_report import html_report
-from pipeline.bench.interruption import sigterm_like_ctrl_c
-from pipeline.bench.measure import Bench
-from pipeline.bench.node import NodeFailed
+from pipeline.bench.interruption import EXIT_INTERRUPTED, INTERRUPTED, sigterm_like_ctrl_c
+from pipeline.bench.measure import DID_NOT_LAST, Bench
 from pipeline.bench.options import problem_of, size_of
-from pipeline.bench.progress import BenchProgress
+from pipeline.bench.progress import BenchProgress, print_warnings
 from pipeline.bench.report import Report, ReportFileError, Settings, read_report, write_report
 from pipeline.bench.summary import comparison_table, summary
-from pipeline.control import LauncherSilent
 from pipeline.topology import Topology
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 WIDTH = 120
 """Columns where there is no terminal to ask."""
 
@@ -74,14 +71,13 @@ def _measure(options: argparse.Namespace, topology: Benched, command: str) -> Re
         BenchProgress(console) as progress,
     ):
         run = Bench(topology, settings, Path(folder), progress)
-        for warning in run.warnings:
-            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+        print_warnings(console, run.warnings)
         try:
             with run:
                 run.run()
         except KeyboardInterrupt:
             return run.report(interrupted=True)
-        except (NodeFailed, HelperDied, LauncherSilent) as failure:
+        except DID_NOT_LAST as failure:
             return run.report(problem=str(failure))
         return run.report()
 
@@ -96,7 +92,7 @@ def _say(report: Report, comparison: Comparison | None) -> None:
         for line in comparison.unlike:
             out.print(f"the two runs differ in {line}", style="yellow", highlight=False, soft_wrap=True)
     if report.interrupted:
-        print("interrupted: this is what was measured before", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
     if report.problem:
         print(report.problem, file=sys.stderr)
 

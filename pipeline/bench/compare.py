@@ -58,16 +58,12 @@ def _gone(old: Report, new: Report) -> Iterator[str]:
     if new.interrupted:
         return
     fps = new.settings.reference_fps
-    if old.settings.reference_fps == fps and _held_reference(old) and not _held_reference(new):
+    if old.settings.reference_fps == fps and old.reference and not new.reference:
         yield f"{fps:g} fps, which held, did not hold: there is no latency and no cost to compare"
     for stage in dict.fromkeys(recovery.stage for recovery in old.recoveries):
         failed_before, failed = _failed(old, stage), _failed(new, stage)
         if failed > failed_before:
             yield f"{stage} did not come back after {failed:.0%} of its kills, and after {failed_before:.0%} before"
-
-
-def _held_reference(report: Report) -> bool:
-    return any(step.purpose == "reference" for step in report.steps)
 
 
 def _failed(report: Report, stage: str) -> float:

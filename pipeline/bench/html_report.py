@@ -118,7 +118,7 @@ def _said(step: Step) -> str:
 
 
 def _latency(report: Report) -> Iterator[str]:
-    steps = [step for step in report.steps if step.purpose == "reference"]
+    steps = report.reference
     if not steps:
         return
     counts = [sum(step.latencies[index] for step in steps) for index in range(len(LATENCY_EDGES_MS) + 1)]

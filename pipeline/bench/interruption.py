@@ -1,8 +1,12 @@
-"""SIGTERM keeps what was measured too; where Ctrl-C is ignored, as behind `&` in a script, it is the way to end."""
+"""How a benchmark is ended before its time. SIGTERM keeps what was measured too; where Ctrl-C is ignored, as behind `&`
+in a script, it is the way to end."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED = "interrupted: this is what was measured before"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.api.hardware import gpu_stats
 from pipeline.bench.benched import Benched
-from pipeline.bench.helper_process import HelperProcess
+from pipeline.bench.helper_process import HelperDied, HelperProcess
 from pipeline.bench.machine import describe_machine, idle_problem
 from pipeline.bench.node import Line, Node, NodeFailed, NotInTime, StreamRefused
 from pipeline.bench.recovery import Kill, recovery
@@ -21,6 +21,7 @@ from pipeline.bench.report import VERSION, Limit, Recovery, Report, Settings, St
 from pipeline.bench.search import find_count, find_limit
 from pipeline.bench.step import Asked, Look, figures, look, nearly_held
 from pipeline.bench.words import READY, End, Play, Played, Prepare, Stop, Tell, Unwatch, Watch, Watched
+from pipeline.control import LauncherSilent
 
 WARM_UP_S = 1.5
 """Of every step, before what is measured; the last of several streams begins within it."""
@@ -42,6 +43,10 @@ BEFORE_KILL_S, AFTER_KILL_S = 1.0, 1.0
 GPU_LOOK_S = 0.5
 
 SPINE = ("ingress", "decode", "inference", "egress")
+
+
+DID_NOT_LAST = (NodeFailed, HelperDied, LauncherSilent)
+"""What a run ends with when pipeline, source or viewer do."""
 
 
 class Progress(Protocol):
@@ -102,7 +107,7 @@ class Bench:
         )
 
     def run(self) -> None:
-        """Everything. Raises NodeFailed or HelperDied when pipeline, source or viewer do not last."""
+        """Everything. Raises one of DID_NOT_LAST."""
         self.warm_up()
         for number in range(self._settings.repeats):
             self.find_limit(number)

@@ -1,5 +1,6 @@
 """How far a benchmark is: a bar and what was found on a terminal, plain lines elsewhere."""
 
+from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
@@ -50,3 +51,8 @@ class BenchProgress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def print_warnings(console: Console, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)

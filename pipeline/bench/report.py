@@ -162,14 +162,18 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     streams_allowed: int
     recoveries: list[Recovery]
 
+    @property
+    def reference(self) -> list[Step]:
+        """The steps at `reference_fps` whose latency and costs are told; none where that did not hold."""
+        return [step for step in self.steps if step.purpose == "reference"]
+
     def figures(self) -> dict[str, Samples]:
         """What two runs are compared by, under stable names, as often as each was measured."""
-        reference = [step for step in self.steps if step.purpose == "reference"]
         found: dict[str, list[float]] = {"max_fps": [limit.sustained for limit in self.limits]}
         found["max_streams"] = [] if self.most_streams is None else [float(self.most_streams)]
         for name in ("p50_ms", "p95_ms", "p99_ms"):
-            found[f"latency_{name}"] = [getattr(step, name) for step in reference]
-        for step in reference:
+            found[f"latency_{name}"] = [getattr(step, name) for step in self.reference]
+        for step in self.reference:
             for use in step.stages:
                 found.setdefault(f"cpu_ms.{use.stage}", []).append(use.cpu_ms)
         for recovery in self.recoveries:

@@ -108,7 +108,8 @@ def figures(
     """`pairs` has one for each stream. `problems` are what else speaks against the step."""
     streams = [_measured(match(played, watched), asked.begin, asked.end) for played, watched in pairs]
     sent = sum(len(stream.sent) for stream in streams)
-    ms = np.concatenate([_latency_ms(stream) for stream in streams]) if streams else np.empty(0)
+    of_each = [_latency_ms(stream) for stream in streams]
+    ms = np.concatenate(of_each) if streams else np.empty(0)
     late_ms = [late for played, _ in pairs for late in _of_window(played.late_ms, played.sent, asked)]
     dropped = _difference(before.status.frames.dropped, after.status.frames.dropped)
     rights = [one for stream in streams for one in stream.right if one is not None]
@@ -130,7 +131,7 @@ def figures(
         p95_ms=_percentile(ms, 95),
         p99_ms=_percentile(ms, 99),
         max_ms=_percentile(ms, 100),
-        drift_ms=max((_drift_ms(_latency_ms(stream)) for stream in streams), default=0.0),
+        drift_ms=max(map(_drift_ms, of_each), default=0.0),
         latencies=_counted(ms),
         numbered=round(1 - wrong / len(rights), 4) if rights else None,
         source_late_ms=_percentile(np.array(late_ms), 95),
@@ -141,8 +142,8 @@ def figures(
         cores_others=max(0.0, cores - harness - sum(use.cores for use in stages)),
         gpus=cards,
         failings=[],
-        worst_p95_ms=max((_percentile(_latency_ms(stream), 95) for stream in streams), default=0.0),
-        worst_arrived=min((_arrived_part(stream) for stream in streams), default=0.0),
+        worst_p95_ms=max((_percentile(one, 95) for one in of_each), default=0.0),
+        worst_arrived=min(map(_arrived_part, of_each, streams), default=0.0),
     )
     said = [watched.problem for _, watched in pairs if watched.problem]
     capped = _capped(after.status) - _capped(before.status)
@@ -244,8 +245,8 @@ def _measured(pictures: Matched, begin: float, end: float) -> Matched:
     )
 
 
-def _arrived_part(pictures: Matched) -> float:
-    return len(_latency_ms(pictures)) / len(pictures.sent) if pictures.sent else 0.0
+def _arrived_part(ms: np.ndarray, pictures: Matched) -> float:
+    return len(ms) / len(pictures.sent) if pictures.sent else 0.0
 
 
 def _latency_ms(pictures: Matched) -> np.ndarray:

@@ -64,7 +64,7 @@ def headline(report: Report) -> str:
 
 def step_titles(report: Report) -> Iterator[tuple[str, Step]]:
     """The steps whose stages are shown."""
-    reference = [step for step in report.steps if step.purpose == "reference"]
+    reference = report.reference
     best, beyond = report.best(), report.beyond()
     if reference:
         middle = sorted(reference, key=lambda step: step.p50_ms)[len(reference) // 2]

@@ -35,7 +35,7 @@ class ParamSets:
     def begin(self, lane: WorkerLane) -> None:
         """Another stream is on the lane, with parameters of its own, or none. What it was given since it was told of
         stays."""
-        if self._own.get(lane.number, (None, {}))[0] != lane.epoch:
+        if self._own_of(lane, lane.epoch) is None:
             self._take(lane)
 
     def load_own(self) -> None:
@@ -77,7 +77,7 @@ class ParamSets:
 
     def own(self, lane: WorkerLane) -> Params:
         """What of it is the stream's own."""
-        return self._own.get(lane.number, (lane.epoch, {}))[1]
+        return self._own_of(lane, lane.epoch) or {}
 
     def change(self, params: Params) -> None:
         """Of all streams. May raise anything, with nothing changed."""
@@ -137,8 +137,13 @@ class ParamSets:
         lane = None if order.lane is None or order.epoch is None else self._worker.lane(order.lane)
         if lane is None or lane.newest_epoch != order.epoch:
             return None, {}
-        epoch, own = self._own.get(lane.number, (None, {}))
-        return lane, own if epoch == order.epoch else lane.newest_params or {}
+        own = self._own_of(lane, order.epoch)
+        return lane, (lane.newest_params or {}) if own is None else own
+
+    def _own_of(self, lane: WorkerLane, epoch: int) -> Params | None:
+        """Of the lane's stream of this number; None: it was given nothing."""
+        of, own = self._own.get(lane.number, (None, {}))
+        return own if of == epoch else None
 
     def _is_own(self, name: str, value: Any, given: Set[str]) -> bool:
         """Whether this is the stream's own: what it was given, as the processor calls it, and what has come of that."""

@@ -61,23 +61,19 @@ class Launcher:
 
 
 @pytest.fixture
-def launcher(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launcher]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
-    with RunDir("demo") as held:
-        wiring = Wiring(load_topology(DEMO, SMALL | SECRET), held)
-        yield Launcher(wiring)
-        wiring.close()
+def launcher(held_dir: RunDir) -> Iterator[Launcher]:
+    wiring = Wiring(load_topology(DEMO, SMALL | SECRET), held_dir)
+    yield Launcher(wiring)
+    wiring.close()
 
 
 @pytest.fixture
-def box(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launcher]:
+def box(held_dir: RunDir) -> Iterator[Launcher]:
     """Of three streams, on request, and two replicas of inference."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
-    with RunDir("box") as held:
-        several = {"streams.max": 3, "stages.inference.replicas": 2}
-        wiring = Wiring(load_topology(API, SMALL | several), held)
-        yield Launcher(wiring)
-        wiring.close()
+    several = {"streams.max": 3, "stages.inference.replicas": 2}
+    wiring = Wiring(load_topology(API, SMALL | several), held_dir)
+    yield Launcher(wiring)
+    wiring.close()
 
 
 def test_the_stages_are_told_when_a_recording_begins_and_ends(launcher: Launcher) -> None:

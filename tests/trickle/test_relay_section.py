@@ -27,13 +27,6 @@ SMALL = {"relay.port": 0, "api.port": 0, "frame.width": 16, "frame.height": 16}
 TOKEN = "a-token-for-tests"
 
 
-@pytest.fixture
-def held_dir(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDir]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
-    with RunDir("demo") as held:
-        yield held
-
-
 @contextmanager
 def wired(held_dir: RunDir, **relay: object) -> Iterator[Wiring]:
     overrides = SMALL | {f"relay.{key}": value for key, value in relay.items()}
