@@ -10,6 +10,7 @@ import contextlib
 import platform
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -92,6 +93,7 @@ class StreamRecorder:
         self._first_segment: int | None = None
         self._timeline_noted = False
         self._numbers: dict[str, int] = {}
+        self._early: deque[Tapped] = deque(maxlen=QUEUED_RECORDS)  # what came of pictures before it has begun
         self._input_over = self._output_over = False
         self._closing_at: float | None = None
         self._closing_for = ""
@@ -171,16 +173,19 @@ class StreamRecorder:
             self._count(tapped)
             if self._is_ours(tapped, launcher):
                 self._take(tapped.record)
+            elif self._epoch is None and not isinstance(tapped.record, Input):
+                self._early.append(tapped)
 
     def _is_ours(self, tapped: Tapped, launcher: ControlLine) -> bool:
         """The first stream of which a segment comes from its start is the one that is recorded, where several could
         be."""
         could_begin = self._epoch is None and not self.reason
         if could_begin and isinstance(tapped.record, Input) and not tapped.record.offset:
-            self._begin(tapped.epoch, launcher)
+            self._begin(tapped.epoch, tapped.record.at_ns, launcher)
         return tapped.epoch == self._epoch
 
-    def _begin(self, epoch: int, launcher: ControlLine) -> None:
+    def _begin(self, epoch: int, at_ns: int, launcher: ControlLine) -> None:
+        """With what arrived at `at_ns`. Each stage has a queue of its own, and what came of that may be here first."""
         try:
             self._renew(launcher, epoch)  # The stages of others need not tell any more.
         except (LauncherSilent, RecorderRefused):
@@ -203,6 +208,10 @@ class StreamRecorder:
                 answer.topology,
             )
         )
+        for tapped in self._early:
+            if tapped.epoch == epoch and tapped.record.at_ns >= at_ns:
+                self._take(tapped.record)
+        self._early.clear()
 
     def _count(self, tapped: Tapped) -> None:
         """A number that was left out is a record that was lost; a process that starts begins with 0."""

@@ -134,8 +134,8 @@ def data(segment: int, offset: int, size: int = 4, *, last: bool = False) -> Inp
     return Input(segment, offset, 1, last, False, bytes([segment]) * size)
 
 
-def frame(pts: int) -> Frame:
-    return Frame(pts, 0, pts, "delivered", 1, 2, 2, b"d", b"s")
+def frame(pts: int, at_ns: int = 1) -> Frame:
+    return Frame(pts, 0, pts, "delivered", at_ns, 2, 2, b"d", b"s")
 
 
 def finish(launcher: TapedLauncher, epoch: int = 0) -> None:
@@ -159,7 +159,7 @@ def test_a_stream_is_recorded_from_the_start_of_a_segment_to_its_end(recording: 
     launcher = recording.launcher
     recording.start()
     launcher.tell("ingress", data(3, 100))  # The rest of a segment that nobody could decode.
-    launcher.tell("egress", frame(1))
+    launcher.tell("egress", frame(1, at_ns=0))
     for record in (data(4, 0), data(4, 4, last=True), data(5, 0)):
         launcher.tell("ingress", record)
     launcher.tell("inference", Change("inference", {"levels": 2}, 1, 1))
@@ -173,6 +173,19 @@ def test_a_stream_is_recorded_from_the_start_of_a_segment_to_its_end(recording: 
     assert of_kind(records, Hole) == []
     assert (records[-1].reason, records[-1].whole) == (STREAM_OVER, True)
     assert launcher.ended == 1
+
+
+def test_what_egress_shows_of_the_first_bytes_is_kept_though_it_is_here_before_them(recording: Recording) -> None:
+    """Each stage tells on its own, and what they told is taken in no order."""
+    launcher = recording.launcher
+    recording.start()
+    for pts, epoch, at_ns in ((1, 0, 0), (2, 0, 1), (3, 1, 1)):
+        launcher.tell("egress", frame(pts, at_ns), epoch)
+    launcher.tell("ingress", data(4, 0))
+    finish(launcher)
+    records = recording.records()
+    assert isinstance(records[0], Header)
+    assert [each.pts for each in of_kind(records, Frame)] == [2]
 
 
 def test_bytes_that_an_ingress_reads_again_are_kept_once(recording: Recording) -> None:
