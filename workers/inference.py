@@ -11,7 +11,6 @@ from pipeline.media.pcm import SAMPLE_RATE, Pcm
 from pipeline.memory.cuda_driver import CudaDriver
 from pipeline.memory.cuda_slab import CudaSlab
 from pipeline.memory.slot_table import Slot
-from pipeline.messages import Update
 from pipeline.processors.batches import Batches
 from pipeline.processors.cuda_frames import CudaFrames, slot_tensors
 from pipeline.processors.errors import ProcessorError
@@ -65,14 +64,9 @@ class Inference:
             self._settle_all()
             stats.busy()
             if self._params.apply(order) is not None:
-                self._note(order)
+                for work in self._works:
+                    work.tape.was_changed(order, work.last_pts)
             stats.idle()
-
-    def _note(self, order: Update) -> None:
-        """For whoever records. What was tried for a stream that is to begin is noted when it does."""
-        for work in self._works:
-            if order.lane is None or (order.lane, order.epoch) == (work.lane.number, work.lane.epoch):
-                work.tape.was_changed(order.params, work.last_pts)
 
 
 def described(processor: Processor) -> list[Parameter] | None:

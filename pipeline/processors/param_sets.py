@@ -75,10 +75,6 @@ class ParamSets:
         """All that are in force for the lane's stream."""
         return self._sets.get(lane.number, self._of_all)
 
-    def own(self, lane: WorkerLane) -> Params:
-        """What of it is the stream's own."""
-        return self._own_of(lane, lane.epoch) or {}
-
     def change(self, params: Params) -> None:
         """Of all streams. May raise anything, with nothing changed."""
         self._change(Update(UNASKED, params))

@@ -94,7 +94,7 @@ class StreamWork:
         if not self.is_paused:
             self._params.use(self.lane)
             self._params.tell()
-        self.tape.tell(self._params.own(self.lane), None)
+        self.tape.begin_stream()
         self._tell_processor("begin_stream")
 
     def serve(self, slot: Slot) -> None:

@@ -4,6 +4,7 @@ the source says so."""
 import time
 from typing import Any
 
+from pipeline.messages import Update
 from pipeline.processors.param_sets import ParamSets
 from pipeline.recording.changes import RecordedChanges
 from pipeline.recording.format import Change
@@ -20,12 +21,19 @@ class ParamTape:
         self._lane = lane
         self._params = params
         self._changes = RecordedChanges(worker.boot.changes_from, "inference")
+        self._owed = False  # a change of the stream that was told of and has not begun: its recording may have
 
     def begin(self, after: int | None) -> None:
         """A process in the place of another: its parameters may be others than those of the one before it. `after` is
         the time of the last picture that was handed on."""
         if self._worker.boot.incarnation > 1:
-            self.tell(self._params.of(self._lane), after)
+            self._tell(self._params.of(self._lane), after)
+
+    def begin_stream(self) -> None:
+        """What the launcher said that it begins with is in the recording's header; what was changed since is not."""
+        if self._owed:
+            self._owed = False
+            self._tell(self._params.of(self._lane), None)
 
     def are_due(self, pts: int) -> bool:
         """Whether there is something to be changed before the picture at `pts`. To be asked for each picture."""
@@ -38,15 +46,22 @@ class ParamTape:
             except Exception as error:  # noqa: BLE001 - the user's own code; what it ran with before goes on
                 self._worker.error("recorded_change_refused", problem=f"{type(error).__name__}: {error}")
             else:
-                self.tell(params, after)
+                self._tell(params, after)
 
-    def was_changed(self, params: dict[str, Any], after: int | None) -> None:
-        """To these, for all streams or for this one, behind the picture at `after`. What this one has of its own
-        stays."""
-        in_force = self._params.of(self._lane)
-        self.tell({name: in_force.get(name, value) for name, value in params.items()}, after)
+    def was_changed(self, order: Update, after: int | None) -> None:
+        """For all streams, or for one, behind the picture at `after`. What this one has of its own stays."""
+        lane = self._lane
+        if self._is_of(order, lane.epoch):
+            in_force = self._params.of(lane)
+            self._tell({name: in_force.get(name, value) for name, value in order.params.items()}, after)
+        if lane.newest_epoch != lane.epoch and self._is_of(order, lane.newest_epoch):
+            self._owed = True
 
-    def tell(self, params: dict[str, Any], after: int | None) -> None:
+    def _is_of(self, order: Update, epoch: int) -> bool:
+        """Whether it has to do with the stream of this number. What is tried for one to come has with none."""
+        return order.lane is None or (order.lane, order.epoch) == (self._lane.number, epoch)
+
+    def _tell(self, params: dict[str, Any], after: int | None) -> None:
         """Whoever records, of what is in force behind the picture at `after`."""
         tap = self._worker.tap
         if tap.recording and params:
