@@ -4,6 +4,7 @@ The launcher's main loop calls it, so that the watchdog of the unit watches that
 """
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -21,7 +22,7 @@ class ServiceManager:
         self._watchdog_s = _watchdog_seconds()
         self._ready = False
         self._status = ""
-        self._fed = 0.0
+        self._fed = -math.inf
 
     def tell(self, state: str, summary: str) -> None:
         """How the pipeline is just now. The service counts as started once `state` is one in which frames can flow."""
