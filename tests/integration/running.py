@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from pipeline.run_dir import run_dir
+from pipeline.control import ControlLine
+from pipeline.run_dir import control_endpoint, run_dir
 from pipeline.status import Status
 from pipeline.trickle.subscriber import TrickleSubscriber
 
@@ -83,6 +85,15 @@ class RunningPipeline:
             matches = self._matches(pattern, count)
             assert matches, f"no line {count} like {pattern!r} in:\n" + "\n".join(self.lines)
             return matches[count - 1]
+
+    def wait_for_delivered(self, count: int) -> None:
+        """Until so many more frames have been shown. Nobody tells of what is only in a counter."""
+        deadline = time.monotonic() + PATIENCE_S
+        with ControlLine(control_endpoint(self.name)) as line:
+            before = line.status().frames.delivered
+            while line.status().frames.delivered < before + count:
+                assert time.monotonic() < deadline, self.log
+                time.sleep(0.05)
 
     def pid_of(self, stage: str, life: int = 1) -> int:
         return int(self.wait_for(rf"started stage={stage} pid=(\d+)", life)[1])

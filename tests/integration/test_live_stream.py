@@ -67,8 +67,8 @@ def test_a_file_is_processed_whole_without_a_relay(launch: Launch, source: Path,
     assert report.max_audio_offset_ms < 40
 
 
-def test_the_api_tells_health_status_and_metrics(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_the_api_tells_health_status_and_metrics(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     base = pipeline.url_of("api")
     pipeline.wait_for("first_frame stage=egress")
 

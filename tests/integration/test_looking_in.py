@@ -49,15 +49,19 @@ def test_inspect_shows_who_holds_which_slot_and_for_how_long(launch: Launch, sou
     assert later["age_ms"] > held["age_ms"]
 
 
-def test_inspect_on_a_terminal_looks_on_until_the_pipeline_ends(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_inspect_on_a_terminal_looks_on_until_the_pipeline_ends(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     pipeline.wait_for("ready stage=egress")
     leader, follower = pty.openpty()
     command = [sys.executable, "launcher.py", "inspect", pipeline.name]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "60"}
     with subprocess.Popen(command, cwd=ROOT, stdout=follower, stderr=follower, env=environment) as watching:
         os.close(follower)
-        shown = b"".join(iter(lambda: read_terminal(leader), b""))
+        shown = b""
+        while (more := read_terminal(leader)) and shown.count(b"decode -> inference") <= 3:
+            shown += more
+        pipeline.signal(signal.SIGINT)
+        shown += b"".join(iter(lambda: read_terminal(leader), b""))
         assert watching.wait() == 0, shown
     os.close(leader)
     assert shown.count(b"decode -> inference") > 3
@@ -72,8 +76,8 @@ def read_terminal(fd: int) -> bytes:
         return b""
 
 
-def test_a_name_that_does_not_run_is_answered_with_those_that_do(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_a_name_that_does_not_run_is_answered_with_those_that_do(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     pipeline.wait_for("ready stage=egress")
     answer = ask("inspect", "no-such-thing")
     assert answer.returncode == 2
@@ -82,8 +86,8 @@ def test_a_name_that_does_not_run_is_answered_with_those_that_do(launch: Launch,
     assert answer.stderr.count("\n") == 1
 
 
-def test_top_shows_every_stage_and_link(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_top_shows_every_stage_and_link(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     pipeline.wait_for("first_frame stage=egress")
     shown = ask("top", pipeline.name).stdout
     assert f"{pipeline.name}: " in shown
@@ -95,31 +99,33 @@ def test_top_shows_every_stage_and_link(launch: Launch, source: Path) -> None:
     assert status.frames.balanced or status.state == "OK"
 
 
-def test_a_stage_that_was_given_up_comes_back_at_a_persons_word(launch: Launch, source: Path) -> None:
-    pipeline = launch(source, restart={"max_restarts": 0})
+def test_a_stage_that_was_given_up_comes_back_at_a_persons_word(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source, restart={"max_restarts": 0})
     pipeline.wait_for("first_frame stage=egress")
     os.kill(pipeline.pid_of("decode"), signal.SIGKILL)
     pipeline.wait_for("failed stage=decode")
     answer = ask("restart", "decode", pipeline.name)
     assert (answer.returncode, answer.stdout) == (0, "decode was FAILED; it is being started again\n")
     pipeline.wait_for("ready stage=decode", 2)
+    pipeline.signal(signal.SIGINT)
     assert pipeline.end() == 0, pipeline.log
     status = pipeline.summary()
     assert (status.state, status.frames.in_flight) == ("FINISHED", 0)
     assert status.frames.balanced
 
 
-def test_a_restart_of_a_running_stage_takes_nothing_from_its_budget(launch: Launch, source: Path) -> None:
-    pipeline = launch(source, restart={"max_restarts": 0})
+def test_a_restart_of_a_running_stage_takes_nothing_from_its_budget(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source, restart={"max_restarts": 0})
     pipeline.wait_for("first_frame stage=egress")
     assert ask("restart", "egress", pipeline.name).returncode == 0
     pipeline.wait_for("ready stage=egress", 2)
+    pipeline.signal(signal.SIGINT)
     assert pipeline.end() == 0, pipeline.log
     assert pipeline.summary().frames.balanced
 
 
-def test_a_restart_of_what_is_not_there_is_refused_in_one_line(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_a_restart_of_what_is_not_there_is_refused_in_one_line(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     pipeline.wait_for("ready stage=egress")
     answer = ask("restart", "encode", pipeline.name)
     assert answer.returncode == 2
@@ -127,8 +133,8 @@ def test_a_restart_of_what_is_not_there_is_refused_in_one_line(launch: Launch, s
     assert answer.stderr.count("\n") == 1
 
 
-def test_whoever_subscribes_hears_of_deaths_and_restarts(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_whoever_subscribes_hears_of_deaths_and_restarts(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     pipeline.wait_for("first_frame stage=egress")
     with EventStream(control_endpoint(pipeline.name)) as events:
         ControlLine(control_endpoint(pipeline.name)).status()  # The subscription was sent before, and has come too.

@@ -30,28 +30,30 @@ def starts(pipeline: RunningPipeline, stage: str) -> int:
     return sum(f" started stage={stage} " in line for line in pipeline.lines)
 
 
-def test_a_reload_restarts_only_what_changed(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_a_reload_restarts_only_what_changed(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     pipeline.wait_for("first_frame stage=egress")
     change(pipeline, stages__egress__encoder={"preset": "superfast", "bitrate": "900k"}, limits={"drain": 20})
     pipeline.wait_for("reloaded stage=launcher changed=egress$")
     pipeline.wait_for("ready stage=egress", 2)
     change(pipeline)
     pipeline.wait_for("reloaded stage=launcher changed=nothing")
+    pipeline.signal(signal.SIGINT)
     assert pipeline.end() == 0, pipeline.log
     assert starts(pipeline, "egress") == 2
     assert all(starts(pipeline, stage) == 1 for stage in ("ingress", "decode", "inference", "recorder", "relay", "api"))
     assert pipeline.summary().frames.balanced
 
 
-def test_a_mistake_in_the_file_changes_nothing(launch: Launch, source: Path) -> None:
-    pipeline = launch(source)
+def test_a_mistake_in_the_file_changes_nothing(launch: Launch, long_source: Path) -> None:
+    pipeline = launch(long_source)
     pipeline.wait_for("first_frame stage=egress")
     change(pipeline, stages__egress__encoder={"preset": "warp"})
     refused = pipeline.wait_for("reload_refused stage=launcher reason=(.*)")[1]
     assert "stages.egress.encoder.preset" in refused
     change(pipeline, stages__egress__encoder={"preset": "superfast"}, links__raw__slots=9)
     assert "links: a change needs a new start" in pipeline.wait_for("reload_refused .*reason=(.*)", 2)[1]
+    pipeline.signal(signal.SIGINT)
     assert pipeline.end() == 0, pipeline.log
     assert starts(pipeline, "egress") == 1
 
@@ -74,9 +76,9 @@ def test_another_processor_takes_over_without_a_gap_and_one_that_is_not_there_ch
     assert (status.frames.decoded, status.frames.dropped) == (status.frames.delivered, {})
 
 
-def test_a_stage_gets_the_cpus_the_nice_value_and_the_oom_score_of_the_file(launch: Launch, source: Path) -> None:
+def test_a_stage_gets_the_cpus_the_nice_value_and_the_oom_score_of_the_file(launch: Launch, long_source: Path) -> None:
     cpu = max(os.sched_getaffinity(0))
-    pipeline = launch(source, stages__decode__schedule={"cpus": [cpu], "nice": 5, "oom_score": 700})
+    pipeline = launch(long_source, stages__decode__schedule={"cpus": [cpu], "nice": 5, "oom_score": 700})
     pipeline.wait_for("ready stage=decode")
     decode, egress = pipeline.pid_of("decode"), pipeline.pid_of("egress")
     assert os.sched_getaffinity(decode) == {cpu}

@@ -149,8 +149,8 @@ def test_a_missing_input_file_ends_the_run_with_its_key(launch: Launch, tmp_path
     assert "Traceback" not in pipeline.log
 
 
-def test_a_second_pipeline_of_the_same_name_is_refused(launch: Launch, source: Path) -> None:
-    first = launch(source)
+def test_a_second_pipeline_of_the_same_name_is_refused(launch: Launch, long_source: Path) -> None:
+    first = launch(long_source)
     first.wait_for("ready stage=relay")
 
     second = subprocess.run(
