@@ -172,10 +172,11 @@ class Decode:
         self._tracer.begin(table, slot, began_ns)
         self._decoder.scale_into(item.frame, self._target.array(slot))
         self._target.complete(slot)
+        # Before whoever sees it next notes when that was; and on the next, if the same bytes hold one.
+        self._began_ns = time.monotonic_ns()
         self._writer.publish(slot)
-        self._began_ns = time.monotonic_ns()  # on the next, if the same bytes hold one
         self._stats.record(Span.STAGE, self._began_ns - arrived_ns)
-        self._stats.out()
+        self._stats.out(self._began_ns)
 
     def _tell_streams(self) -> None:
         if (streams := self._live.streams) is not None:

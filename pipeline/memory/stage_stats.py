@@ -106,9 +106,9 @@ class StageStats:
         since = self._words[Word.BUSY_SINCE_NS]
         return done + (max(0, self._words[Word.HEARTBEAT_NS] - since) if since else 0)
 
-    def out(self) -> None:
-        """One unit was handed on just now."""
-        now = time.monotonic_ns()
+    def out(self, at_ns: int = 0) -> None:
+        """One unit was handed on, at this time or, with 0, just now."""
+        now = at_ns or time.monotonic_ns()
         if not self._words[Word.FIRST_OUT_NS]:
             self._words[Word.FIRST_OUT_NS] = now
         if not self._words[Word.LIFE_OUT_NS]:

@@ -81,6 +81,11 @@ def test_the_first_unit_out_sets_the_start_once(stats):
     assert stats[Word.UNITS_OUT] == 2
 
 
+def test_a_unit_may_be_noted_as_of_before_it_could_be_seen(stats):
+    stats.out(17)
+    assert (stats[Word.FIRST_OUT_NS], stats[Word.LAST_OUT_NS], stats[Word.UNITS_OUT]) == (17, 17, 1)
+
+
 def test_amounts_add_up(stats):
     stats.add(Word.BYTES_IN, 188)
     stats.add(Word.BYTES_IN)
