@@ -100,13 +100,15 @@ def test_a_spare_that_dies_is_replaced_and_nobody_notices(launch: Launch, long_s
     assert_accounted_for(pipeline)
 
 
-def test_the_input_is_passed_through_until_inference_is_back(launch: Launch, source: Path, tmp_path: Path) -> None:
+def test_the_input_is_passed_through_until_inference_is_back(launch: Launch, long_source: Path, tmp_path: Path) -> None:
     """With links that wait for every frame, so that whatever is missing was lost by the change of hands."""
-    pipeline = launch(source, stages__inference=inference(while_away="pass_through"))
+    pipeline = launch(long_source, stages__inference=inference(while_away="pass_through"))
     pipeline.wait_for("active stage=inference .*role=stand-in")
     pipeline.wait_for(FLOWS)
     os.kill(int(pipeline.wait_for(REAL)[1]), signal.SIGKILL)
     pipeline.wait_for(REAL, 2)
+    pipeline.wait_for_delivered(FPS)
+    pipeline.signal(signal.SIGINT)
     assert pipeline.end() == 0, pipeline.log
 
     frames = pipeline.summary().frames

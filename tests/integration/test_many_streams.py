@@ -19,7 +19,7 @@ from tests.integration.camera import Camera
 from tests.integration.conftest import FPS as LONG_SOURCE_FPS
 from tests.integration.running import SPINE
 
-SECONDS = 9
+SECONDS = 60  # longer than anybody waits
 
 CHAOS_SECONDS = 600
 KILL_EVERY_S = 5.0
@@ -41,6 +41,8 @@ def test_streams_are_never_mixed_whatever_dies(films: list[Path], tmp_path: Path
         for stage in ("inference", "decode.2", "egress.3", "ingress.1"):
             running.pipeline.wait_for(f"ready stage={stage}", 2)
         for number in range(STREAMS):
+            running.wait_for_delivered(number, FPS)
+            assert running.line.stop_stream(f"s{number}").ok
             running.wait_until_over(number)
 
         status = running.line.status()
@@ -48,9 +50,8 @@ def test_streams_are_never_mixed_whatever_dies(films: list[Path], tmp_path: Path
         assert status.frames.in_flight == 0
         for number in range(STREAMS):
             stream = running.stream(number)
-            assert (stream.state, stream.reason) == ("ENDED", "the source has ended")
+            assert (stream.state, stream.reason) == ("ENDED", "stopped on request")
             assert stream.frames.balanced
-            assert stream.frames.delivered > 0
         running.pipeline.signal(signal.SIGINT)
         assert running.pipeline.end() == 0, running.pipeline.log
     for number in range(STREAMS):
