@@ -18,6 +18,9 @@ from pipeline.media.blockcode import read_index
 from pipeline.media.errors import MediaFileError
 from pipeline.media.tone import BEEP_PITCHES, BEEP_SECONDS, SAMPLE_RATE, Beep, find_beeps
 
+GAP_SECONDS = 0.005
+"""Between pieces of sound: more than the rounding of their times."""
+
 
 class RecordingReport(msgspec.Struct, frozen=True):
     """What was found. `missing` counts the numbers between the first and the last that no picture shows.
@@ -55,9 +58,11 @@ def verify_recording(path: str | PathLike[str], fps: int | float | Fraction) -> 
     Raises MediaFileError if the file is missing, is no media file or has no video.
     """
     shown, unreadable, duration = _read_pictures(Path(path))
-    samples, start = _read_sound(Path(path))
-    # A beep at the very start may have lost its onset, and is no measure.
-    beeps = [beep for beep in find_beeps(samples, start) if beep.time >= start + BEEP_SECONDS]
+    samples, begins = _read_sound(Path(path))
+    # A beep where sound begins may have lost its onset, and is no measure.
+    beeps = [
+        beep for beep in find_beeps(samples, begins[0]) if not any(0 <= beep.time - at < BEEP_SECONDS for at in begins)
+    ]
     indices = [picture.index for picture in shown]
     steps = [after - before for before, after in pairwise(indices)]
     offsets = _offsets_ms(shown, beeps, float(fps))
@@ -96,25 +101,28 @@ def _read_pictures(path: Path) -> tuple[list[_Shown], int, float]:
     return shown, len(times) - len(shown), duration
 
 
-def _read_sound(path: Path) -> tuple[NDArray[np.float32], float]:
-    """Mono samples at SAMPLE_RATE and the time of the first; gaps are silence. No samples if there is no sound."""
+def _read_sound(path: Path) -> tuple[NDArray[np.float32], list[float]]:
+    """Mono samples at SAMPLE_RATE, and the times at which sound begins: of the first sample, and after each gap. Gaps
+    are silence. No samples if there is no sound."""
     with _open(path) as container:
         if not container.streams.audio:
-            return np.zeros(0, np.float32), 0.0
+            return np.zeros(0, np.float32), [0.0]
         resampler = AudioResampler("flt", "mono", SAMPLE_RATE)
         pieces: list[tuple[float, NDArray[np.float32]]] = []
         for frame in container.decode(container.streams.audio[0]):
             for resampled in resampler.resample(frame):
                 pieces.append((resampled.time or 0.0, np.asarray(resampled.to_ndarray()[0], np.float32)))
     if not pieces:
-        return np.zeros(0, np.float32), 0.0
+        return np.zeros(0, np.float32), [0.0]
+    ends = [time + len(piece) / SAMPLE_RATE for time, piece in pieces]
+    begins = [time for (time, _), end in zip(pieces[1:], ends, strict=False) if time - end > GAP_SECONDS]
     start = pieces[0][0]
     starts = [round((time - start) * SAMPLE_RATE) for time, _ in pieces]
     samples = np.zeros(max(at + len(piece) for at, (_, piece) in zip(starts, pieces, strict=True)), np.float32)
     for at, (_, piece) in zip(starts, pieces, strict=True):
         if at >= 0:
             samples[at : at + len(piece)] = piece
-    return samples, start
+    return samples, [start, *begins]
 
 
 def _offsets_ms(shown: list[_Shown], beeps: list[Beep], fps: float) -> list[float]:

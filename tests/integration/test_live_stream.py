@@ -70,7 +70,7 @@ def test_a_file_is_processed_whole_without_a_relay(launch: Launch, source: Path,
 def test_the_api_tells_health_status_and_metrics(launch: Launch, long_source: Path) -> None:
     pipeline = launch(long_source)
     base = pipeline.url_of("api")
-    pipeline.wait_for("first_frame stage=egress")
+    pipeline.wait_for_delivered(1)
 
     health = json.loads(urllib.request.urlopen(f"{base}/health").read())
     status = json.loads(urllib.request.urlopen(f"{base}/status").read())
