@@ -94,8 +94,10 @@ def write_media_segments(source: Path, folder: Path) -> list[Path]:
 
 
 async def check_that_it_reads_what_we_publish(script: str, url: str, folder: Path) -> None:
-    """`script` is given the channel and `folder`; it puts each segment into a file there and prints its number."""
+    """`script` is given the channel and `folder`; it says "ready", puts each segment into a file there and prints its
+    number."""
     async with peer(script, url, folder) as subscriber:
+        assert await subscriber.line() == "ready"
         async with TricklePublisher(url) as publisher:
             for seq, file in enumerate(write_random_segments(folder)):
                 data = file.read_bytes()

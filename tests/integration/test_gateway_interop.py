@@ -48,6 +48,7 @@ import asyncio, pathlib, sys
 from livepeer_gateway import TrickleSubscriber
 
 async def main(url, folder):
+    print("ready", flush=True)
     async with TrickleSubscriber(url, start_seq=0) as subscriber:
         while (segment := await subscriber.next()) is not None:
             reader, data = segment.make_reader(), b""

@@ -59,6 +59,7 @@ import asyncio, pathlib, sys
 from pytrickle.subscriber import TrickleSubscriber
 
 async def main(url, folder):
+    print("ready", flush=True)
     async with TrickleSubscriber(url, 0) as subscriber:
         while (segment := await subscriber.next()) is not None:
             data = b""
@@ -173,6 +174,7 @@ async def test_pytrickle_feeds_our_pipeline_and_reads_what_comes_out(
         peer(PUBLISH, f"{base}/input", PIECE_BYTES, *write_media_segments(source, tmp_path)) as publisher,
     ):
         await asyncio.to_thread(pipeline.wait_for, "ready stage=ingress")
+        assert await subscriber.line() == "ready"
         publisher.tell("begin")
         assert await publisher.line() == "published"
         await TricklePublisher(f"{base}/input").close()  # for pytrickle's own close() does not end the stream
