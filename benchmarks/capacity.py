@@ -3,8 +3,9 @@
 python -m benchmarks.capacity [FILE.yaml] [--cores N ...] [--seconds S] [--fps FPS] [--set PATH=VALUE] [--json FILE]
 python -m benchmarks.capacity --reports A.json [B.json ...] [--fps FPS]
 
-What one stream holds is measured with each number of cores that `--cores` names (1 and all by default), as
-`launcher.py bench` does under taskset(1); or reports of that are read. From each the cost of every stage is fitted:
+What one stream holds, and how many streams at `--fps` do where they come on request, is measured with each number of
+cores that `--cores` names (1 and all by default), as `launcher.py bench` does under taskset(1); or reports of that are
+read. From each the cost of every stage is fitted:
 cores = idle + frames a second x CPU time of a frame. A prediction is the rate at which the cores, as far as they could
 be used when it was measured, are all in use, or at which one stage has no time left between two frames, or the relay or
 the launcher no core. Every report predicts every other, and the error is told. It knows nothing of memory bandwidth, of
@@ -36,14 +37,22 @@ HARNESS = "source and viewer"
 FITTED_SHARES = (0.25, 0.5)
 """Of the limit: rates that are looked at beside those of the search, which may all lie close to it."""
 
+MOST_STREAMS = 16
+"""May run at once where they come on request, if `--set` does not say otherwise."""
+
 NEAR = 0.8
 """Of the highest rate that held: what a frame takes when there is little rest between two."""
 
 SHARED = ("inference", "relay", "launcher")
 """One of each, however many streams there are: a pool of inference is not reckoned with."""
 
-LEAST_USABLE = 0.9
-"""Of a stage's time; and of the cores, where the limit was a stage that had no more time than that."""
+USABLE_CORES = 0.95
+"""So large a part of the cores, or of the one of a single thread, is reckoned with where it was not the limit."""
+
+USABLE_TIME = 0.75
+"""So large a part of a stage's time, likewise. The rest goes by in waiting: frames come early and late, and of two that
+wait the older is dropped. Both lie in the middle of what was found where they were the limit, see docs/benchmarks.md.
+"""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -58,10 +67,14 @@ class Cost(msgspec.Struct, frozen=True):
 
 class Model(msgspec.Struct, frozen=True):
     """What was fitted to one report. `usable`: so large a part of the cores the pipeline, its source and its viewer
-    could use at the highest rate that held; `usable_time`: of the time of the busiest stage."""
+    can use; `usable_time`: of its time the busiest stage can. At the highest rate that held the limit was that of which
+    more was in use, against USABLE_CORES and USABLE_TIME. `measured_streams` held at once at `streams_fps`; None: as
+    many as the topology allows, or nobody looked."""
 
     cores: int
     measured_fps: float
+    measured_streams: int | None
+    streams_fps: float
     costs: list[Cost]
     usable: float
     usable_time: float
@@ -93,12 +106,16 @@ def fit(report: Report) -> Model:
     costs.append(Cost(HARNESS, *_line([(step.fps, step.harness_cores) for step in steps]), None))
     busiest = max((use.busy for use in best.stages if use.busy is not None), default=0.0)
     used = (sum(use.cores for use in best.stages) + best.harness_cores) / report.machine.cores
+    most = report.most_streams
+    is_stage = busiest / USABLE_TIME > used / USABLE_CORES
     return Model(
         cores=report.machine.cores,
         measured_fps=measured,
+        measured_streams=most if most is not None and most < report.streams_allowed else None,
+        streams_fps=report.settings.reference_fps,
         costs=costs,
-        usable=min(1.0, max(LEAST_USABLE, used) if busiest >= LEAST_USABLE else used),
-        usable_time=min(1.0, max(LEAST_USABLE, busiest)),
+        usable=min(1.0, max(USABLE_CORES, used) if is_stage else used),
+        usable_time=min(1.0, busiest if is_stage else max(USABLE_TIME, busiest)),
     )
 
 
@@ -133,20 +150,22 @@ def predict_fps(model: Model, cores: int) -> Prediction:
 def _of_one_thread(cost: Cost) -> Iterator[tuple[float, str]]:
     """Frames a second with which a process that cannot use more than a core has one in use."""
     if cost.stage in ONE_THREAD and cost.cpu_ms > 0:
-        yield 1000 * (LEAST_USABLE - cost.idle_cores) / cost.cpu_ms, cost.stage
+        yield 1000 * (USABLE_CORES - cost.idle_cores) / cost.cpu_ms, cost.stage
 
 
 def predict_streams(model: Model, cores: int, fps: float) -> Prediction:
     """How many streams at `fps` would hold, with their sources and viewers elsewhere: each has an ingress, a decode and
-    an egress of its own, inference serves all of them, one frame after the other."""
+    an egress of its own, inference serves all of them, one frame after the other. Where one stream had no use of more
+    than a part of its time several have: a frame of each waits beside those of the others."""
     ours = [cost for cost in model.costs if cost.stage != HARNESS]
     once = sum(cost.idle_cores for cost in ours if cost.stage in SHARED)
     each = sum(cost.cpu_ms * fps / 1000 + (0 if cost.stage in SHARED else cost.idle_cores) for cost in ours)
     by_cores = max(0.0, model.usable * cores - once) / each
     bounds = [(by_cores, "cores")]
+    usable_time = max(USABLE_TIME, model.usable_time)
     for cost in ours:
         if cost.busy_ms is not None:
-            at_once = 1000 * model.usable_time / (cost.busy_ms * fps)
+            at_once = 1000 * usable_time / (cost.busy_ms * fps)
             if cost.stage in SHARED or at_once < 1:
                 bounds.append((at_once, cost.stage))
         bounds += ((rate / fps, stage) for rate, stage in _of_one_thread(cost))
@@ -182,9 +201,12 @@ def measure(options: argparse.Namespace, console: Console) -> list[Report]:
 
 
 def _measure(options: argparse.Namespace, console: Console) -> Report:
-    topology = benched(load_topology(options.file, dict(map(parse_override, options.set))))
+    overrides = dict(map(parse_override, options.set))
+    topology = load_topology(options.file, overrides)
+    if topology.streams.on_request:
+        topology = load_topology(options.file, {"streams.max": MOST_STREAMS} | overrides)
     with running_bench(
-        topology,
+        benched(topology),
         options.file,
         console,
         seconds=options.seconds,
@@ -196,6 +218,7 @@ def _measure(options: argparse.Namespace, console: Console) -> Report:
         bench.find_limit(0)
         for share in FITTED_SHARES:
             bench.look_at(max(1.0, share * bench.report().limits[0].sustained))
+        bench.find_streams()
         return bench.report()
 
 
@@ -226,21 +249,28 @@ def _box_table(model: Model, fps: float) -> Table:
 
 
 def _error_table(models: list[Model]) -> Table:
-    table = Table(title="one stream: predicted and measured", title_justify="left")
-    for heading in ("fitted with", "cores", "predicted fps", "measured fps", "error"):
+    table = Table(title="predicted and measured", title_justify="left")
+    for heading in ("fitted with", "cores", "predicted fps", "measured fps", "error", "predicted streams", "measured"):
         table.add_column(heading, justify="right")
     for model in models:
         for measured in models:
             predicted = predict_fps(model, measured.cores).value
             error = f"{predicted / measured.measured_fps - 1:+.0%}"
-            cells = (f"{predicted:.0f}", f"{measured.measured_fps:.0f}", error)
+            cells = (f"{predicted:.0f}", f"{measured.measured_fps:.0f}", error, *_streams_cells(model, measured))
             table.add_row(f"{model.cores} cores", str(measured.cores), *cells)
     return table
 
 
+def _streams_cells(model: Model, measured: Model) -> tuple[str, str]:
+    if measured.measured_streams is None:
+        return "", ""
+    predicted = predict_streams(model, measured.cores, measured.streams_fps)
+    return f"{predicted.value:.0f}", str(measured.measured_streams)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path, default=Path("configs/demo.yaml"), help="topology")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("configs/api.yaml"), help="topology")
     parser.add_argument("--reports", nargs="+", type=Path, default=[], metavar="JSON", help="what `bench --json` wrote")
     parser.add_argument("--cores", nargs="+", type=int, metavar="N", help="measure with so many (default 1 and all)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of each step (default {SECONDS:g})")

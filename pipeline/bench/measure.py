@@ -112,7 +112,7 @@ class Bench:
         for number in range(self._settings.repeats):
             self.find_limit(number)
         self._take_reference()
-        self._find_streams()
+        self.find_streams()
         for worker in SPINE if self._settings.kills else ():
             self._kill(worker)
 
@@ -145,6 +145,18 @@ class Bench:
         """One more step of one stream, at this rate."""
         self._step("search", 1, fps)
 
+    def find_streams(self) -> None:
+        """How many hold at once at the reference rate; of a topology that has only one, whether that did."""
+        most = self._benched.most_streams
+        if most == 1:
+            held = any(step.sustained for step in self._steps if step.fps >= self._settings.reference_fps)
+            self._most_streams = int(held)
+            return
+        self.progress.phase(f"how many streams at {self._settings.reference_fps:g} fps")
+        fps = self._settings.reference_fps
+        self._most_streams = find_count(lambda count: self._hold_at_once(count, fps), most)
+        self.want_streams(1)
+
     def _sustains(self, purpose: str, streams: int, fps: float) -> bool:
         """A step that failed by little is tried again: a limit fails twice, an accident does not."""
         first = self._step(purpose, streams, fps)
@@ -160,17 +172,6 @@ class Bench:
         self.progress.phase(f"latency and cost at {fps:g} fps")
         for _ in range(self._settings.repeats):
             self._step("reference", 1, fps)
-
-    def _find_streams(self) -> None:
-        most = self._benched.most_streams
-        if most == 1:
-            held = any(step.sustained for step in self._steps if step.fps >= self._settings.reference_fps)
-            self._most_streams = int(held)
-            return
-        self.progress.phase(f"how many streams at {self._settings.reference_fps:g} fps")
-        fps = self._settings.reference_fps
-        self._most_streams = find_count(lambda count: self._hold_at_once(count, fps), most)
-        self.want_streams(1)
 
     def _hold_at_once(self, count: int, fps: float) -> bool:
         """What the pipeline itself does not admit, or cannot start, does not hold."""

@@ -103,7 +103,7 @@ def test_every_stream_that_runs_is_watched_and_no_other(bench: Bench) -> None:
 
 def test_the_streams_that_hold_at_once_are_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     made = held_up_to(bench, 150, monkeypatch)
-    bench._find_streams()
+    bench.find_streams()
     assert bench.report().most_streams == 5
     assert {(purpose, fps) for purpose, _, fps in made} == {("streams", 30.0)}
 
@@ -118,7 +118,7 @@ def test_a_stream_that_is_refused_does_not_hold(bench: Bench, monkeypatch: pytes
         return take(purpose, streams, fps)
 
     monkeypatch.setattr(bench, "_step", take_if_there_is_room)
-    bench._find_streams()
+    bench.find_streams()
     assert bench.report().most_streams == 3
     assert [count for _, count, _ in made] == [1, 2, 3]
 
@@ -143,7 +143,7 @@ def test_what_was_proven_is_kept_when_it_is_interrupted(bench: Bench, monkeypatc
 
     monkeypatch.setattr(bench, "_step", take_up_to_four)
     with pytest.raises(KeyboardInterrupt):
-        bench._find_streams()
+        bench.find_streams()
     assert bench.report().most_streams == 4
 
 
@@ -153,7 +153,7 @@ def test_where_one_is_all_there_is_the_steps_before_say_whether_it_holds(
     bench._benched = msgspec.structs.replace(bench._benched, most_streams=1)
     made = held_up_to(bench, 29, monkeypatch)
     bench.find_limit(0)
-    bench._find_streams()
+    bench.find_streams()
     assert bench.report().most_streams == 0
     assert all(purpose == "search" for purpose, _, _ in made)
 

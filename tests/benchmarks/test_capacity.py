@@ -7,7 +7,18 @@ import msgspec
 import pytest
 
 from benchmarks import capacity
-from benchmarks.capacity import HARNESS, Cost, NotEnough, Prediction, fit, predict_fps, predict_streams, tables
+from benchmarks.capacity import (
+    HARNESS,
+    USABLE_CORES,
+    USABLE_TIME,
+    Cost,
+    NotEnough,
+    Prediction,
+    fit,
+    predict_fps,
+    predict_streams,
+    tables,
+)
 from pipeline.bench.report import Limit, Machine, Report, Settings, StageUse, Step, write_report
 from tests.bench.conftest import step
 
@@ -16,13 +27,14 @@ IDLE = {"ingress": 0.01, "decode": 0.02, "inference": 0.0, "egress": 0.02}
 HARNESS_MS = 0.5
 
 
-def load(fps: float, cores: int) -> Step:
-    """A step of a pipeline whose costs are known; it holds while cores and inference have time."""
+def load(fps: float, cores: int, of_cores: float, of_time: float) -> Step:
+    """A step of a pipeline whose costs are known; it holds while no larger part is in use of the cores, and of
+    inference's time."""
     uses = [
         StageUse(stage, fps * ms / 1000, ms, IDLE[stage] + fps * ms / 1000, ms, 50.0) for stage, ms in CPU_MS.items()
     ]
     busy = sum(use.cores for use in uses) + fps * HARNESS_MS / 1000
-    holds = busy <= 0.95 * cores and fps * CPU_MS["inference"] / 1000 <= 0.95
+    holds = busy <= of_cores * cores and fps * CPU_MS["inference"] / 1000 <= of_time
     return step(
         fps=fps,
         stages=uses,
@@ -32,8 +44,8 @@ def load(fps: float, cores: int) -> Step:
     )
 
 
-def report(cores: int) -> Report:
-    steps = [load(float(fps), cores) for fps in range(10, 400, 2)]
+def report(cores: int, of_cores: float = USABLE_CORES, of_time: float = USABLE_TIME) -> Report:
+    steps = [load(float(fps), cores, of_cores, of_time) for fps in range(10, 400, 2)]
     best = max(one.fps for one in steps if one.sustained)
     return Report(
         version=1,
@@ -61,7 +73,7 @@ def test_of_several_searches_the_one_in_the_middle_is_the_limit() -> None:
 def test_a_relay_with_one_thread_is_a_limit_of_its_own() -> None:
     model = fit(report(2))
     dear = msgspec.structs.replace(model, costs=[*model.costs, Cost("relay", 0.0, 10.0, None)])
-    assert predict_fps(dear, 64) == Prediction(64, pytest.approx(90), "relay")
+    assert predict_fps(dear, 64) == Prediction(64, pytest.approx(95), "relay")
     assert predict_streams(dear, 64, 30.0).value == 3
 
 
@@ -86,7 +98,19 @@ def test_with_cores_enough_the_slowest_stage_limits() -> None:
     assert predict_fps(model, 16).limit == "inference"
     assert predict_streams(model, 1, 30.0).limit == "cores"
     many = predict_streams(model, 32, 30.0)
-    assert (many.limit, many.value) == ("inference", 5)
+    assert (many.limit, many.value) == ("inference", 4)
+
+
+@pytest.mark.parametrize(
+    ("cores", "of_cores", "of_time", "found"),
+    [(1, 0.6, 0.9, (0.6, USABLE_TIME)), (2, 0.99, 0.5, (USABLE_CORES, 0.5)), (8, 0.9, 0.9, (USABLE_CORES, 0.9))],
+)
+def test_of_what_was_the_limit_as_much_can_be_used_as_was(
+    cores: int, of_cores: float, of_time: float, found: tuple[float, float]
+) -> None:
+    model = fit(report(cores, of_cores, of_time))
+    assert (model.usable, model.usable_time) == (pytest.approx(found[0], abs=0.03), pytest.approx(found[1], abs=0.03))
+    assert predict_fps(model, cores).value == pytest.approx(model.measured_fps, rel=0.03)
 
 
 def test_a_stream_that_one_stage_cannot_follow_is_no_stream() -> None:
@@ -106,11 +130,14 @@ def test_reports_are_read_and_their_errors_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for cores in (1, 2):
-        write_report(tmp_path / f"{cores}.json", report(cores))
+        several = msgspec.structs.replace(report(cores), most_streams=cores, streams_allowed=16)
+        write_report(tmp_path / f"{cores}.json", several)
     monkeypatch.setattr(sys, "argv", ["capacity", "--reports", str(tmp_path / "1.json"), str(tmp_path / "2.json")])
     capacity.main()
     said = capsys.readouterr().out
-    assert "one stream: predicted and measured" in said
+    errors = said[said.index("predicted and measured") :]
+    rows = [[cell.strip() for cell in line.split("│")] for line in errors.splitlines() if " 1 cores" in line]
+    assert [row[6:8] for row in rows] == [["2", "1"], ["4", "2"]], "streams: predicted and measured"
     assert "predicted from 2 cores" in said
     assert len(tables([fit(report(1))], 30.0)) == 2, "one report has nothing to be held against"
 
