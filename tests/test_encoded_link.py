@@ -35,7 +35,7 @@ import os, signal, sys, msgspec, zmq
 from pipeline.encoded_link import EncodedReader
 from pipeline.boot import EncodedBoot
 boot = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=EncodedBoot)
-reader = EncodedReader(boot, zmq.Context(), owner=1)
+reader = EncodedReader(boot, zmq.Context(), owner=0)  # Each process has a number of its own, as a launcher gives it.
 wanted, got = int(sys.argv[2]), 0
 while got < wanted:
     reader.socket.poll()
