@@ -21,7 +21,7 @@ class ParamTape:
         self._lane = lane
         self._params = params
         self._changes = RecordedChanges(worker.boot.changes_from, "inference")
-        self._owed = False  # a change of the stream that was told of and has not begun: its recording may have
+        self._owed = False  # the stream that is to begin was changed since it was told of
 
     def begin(self, after: int | None) -> None:
         """A process in the place of another: its parameters may be others than those of the one before it. `after` is
