@@ -5,7 +5,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,14 @@ class Box:
         return next(each for each in self.line.status().streams if each.spec.stream == f"s{number}")
 
     def wait_for_delivered(self, number: int, count: int) -> None:
+        """Until the stream has shown so many more frames."""
+        wanted = self.stream(number).frames.delivered + count
+        self.wait_until(lambda: self.stream(number).frames.delivered >= wanted)
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
         """Nobody tells of what is only in a counter."""
         deadline = time.monotonic() + PATIENCE_S
-        before = self.stream(number).frames.delivered
-        while self.stream(number).frames.delivered < before + count:
+        while not is_so():
             assert time.monotonic() < deadline, self.pipeline.log
             time.sleep(0.05)
 

@@ -117,7 +117,7 @@ def test_a_processor_may_end_its_process_in_any_way(
         "memory": "SIGKILL",
         "child": "exit code 0",
     }
-    pipeline = launch(long_source, stages__inference=dying(marks, *ways), **LIVE)
+    pipeline = launch(long_source, limits=NEVER, stages__inference=dying(marks, *ways), **LIVE)
     pipeline.wait_for("ready stage=egress")
     heard: list[str] = []
     with EventStream(control_endpoint(pipeline.name)) as events:
