@@ -4,8 +4,7 @@ import contextlib
 import itertools
 import os
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from pipeline.media.verify import RecordingReport, verify_recording
 from pipeline.run_dir import control_endpoint
 from pipeline.status import StreamSpec, StreamStatus
 from tests.integration.camera import Camera
-from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline
+from tests.integration.running import ROOT, RunningPipeline
 
 FPS = 10
 STREAMS = 3
@@ -73,14 +72,7 @@ class Box:
     def wait_for_delivered(self, number: int, count: int) -> None:
         """Until the stream has shown so many more frames."""
         wanted = self.stream(number).frames.delivered + count
-        self.wait_until(lambda: self.stream(number).frames.delivered >= wanted)
-
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Nobody tells of what is only in a counter."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not is_so():
-            assert time.monotonic() < deadline, self.pipeline.log
-            time.sleep(0.05)
+        self.pipeline.wait_until(lambda: self.stream(number).frames.delivered >= wanted)
 
 
 @contextmanager
@@ -112,12 +104,14 @@ def write_films(folder: Path, seconds: int) -> list[Path]:
     return paths
 
 
-def check_unmixed(recording: Path, number: int, seconds: int) -> RecordingReport:
-    """Every picture is one of the stream's own film, of so many seconds, and in order."""
+def check_unmixed(recording: Path, number: int, seconds: int, *, to_its_end: bool = False) -> RecordingReport:
+    """Every picture is one of the stream's own film, of so many seconds, and in order, and up to its end if it was
+    played to that."""
     seen = verify_recording(recording, FPS)
     assert (seen.out_of_order, seen.unreadable) == (0, 0)
     assert seen.first_index is not None
     own = range(number * APART, number * APART + FPS * seconds)
     assert seen.first_index in own
     assert seen.last_index in own, "in order, and both ends its own: so is all between"
+    assert seen.last_index == own[-1] or not to_its_end
     return seen

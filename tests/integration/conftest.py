@@ -10,6 +10,7 @@ from tests.integration.running import RunningPipeline, topology
 
 FPS = 30
 SECONDS = 5
+LONGER_SECONDS = 15
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,14 @@ def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute of the same, in small: for tests that end the stream themselves."""
     path = tmp_path_factory.mktemp("source") / "long.ts"
     write_pattern(path, 320, 180, FPS, 60)
+    return path
+
+
+@pytest.fixture(scope="session")
+def longer_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LONGER_SECONDS of the same: for tests that give commands meanwhile, and count to its end."""
+    path = tmp_path_factory.mktemp("source") / "longer.ts"
+    write_pattern(path, 320, 180, FPS, LONGER_SECONDS)
     return path
 
 

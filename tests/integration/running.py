@@ -87,13 +87,17 @@ class RunningPipeline:
             return matches[count - 1]
 
     def wait_for_delivered(self, count: int) -> None:
-        """Until so many more frames have been shown. Nobody tells of what is only in a counter."""
-        deadline = time.monotonic() + PATIENCE_S
+        """Until so many more frames have been shown."""
         with ControlLine(control_endpoint(self.name)) as line:
-            before = line.status().frames.delivered
-            while line.status().frames.delivered < before + count:
-                assert time.monotonic() < deadline, self.log
-                time.sleep(0.05)
+            wanted = line.status().frames.delivered + count
+            self.wait_until(lambda: line.status().frames.delivered >= wanted)
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Nobody tells of what is only in a counter."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
 
     def pid_of(self, stage: str, life: int = 1) -> int:
         return int(self.wait_for(rf"started stage={stage} pid=(\d+)", life)[1])

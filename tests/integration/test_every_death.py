@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.control import ControlLine, EventStream
+from pipeline.control import EventStream
 from pipeline.media.pattern import write_pattern
 from pipeline.media.verify import RecordingReport, verify_recording
 from pipeline.run_dir import control_endpoint
@@ -74,16 +73,6 @@ def stage(status: Status, name: str) -> StageStatus:
     return found
 
 
-def wait_for_more_frames(pipeline: RunningPipeline) -> None:
-    """Until the stream has gone on: nobody tells of single frames."""
-    with ControlLine(control_endpoint(pipeline.name)) as launcher:
-        before = launcher.status().frames.delivered
-        deadline = time.monotonic() + PATIENCE_S
-        while launcher.status().frames.delivered < before + FPS // 2:
-            assert time.monotonic() < deadline, pipeline.log
-            time.sleep(0.05)
-
-
 def stop(pipeline: RunningPipeline) -> int:
     pipeline.signal(signal.SIGTERM)
     return pipeline.end()
@@ -127,7 +116,7 @@ def test_a_processor_may_end_its_process_in_any_way(
             if (event.stage, event.name) == ("inference", "died"):
                 heard.append(str(event.fields["how"]))
     pipeline.wait_for("active stage=inference", len(ways) + 1)
-    wait_for_more_frames(pipeline)
+    pipeline.wait_for_delivered(FPS // 2)
     shown = stage(asked(pipeline), "inference")
     left_behind = int(pipeline.wait_for(r"stage=inference \| left behind (\d+)")[1])
 
@@ -152,7 +141,7 @@ def test_a_processor_may_hang_with_the_interpreter_locked_or_free(
         pipeline.wait_for(f'ERROR hanging stage=inference pid={pipeline.pid_of("inference", life)} reason="{reason}"')
         pipeline.wait_for(rf'ERROR died stage=inference how="SIGKILL \({reason}\)"')
         pipeline.wait_for("active stage=inference", life + 1)
-        wait_for_more_frames(pipeline)
+        pipeline.wait_for_delivered(FPS // 2)
     shown = stage(asked(pipeline), "inference")
 
     assert stop(pipeline) == 0, pipeline.log
@@ -168,7 +157,7 @@ def test_a_model_that_deadlocks_while_it_loads_is_loaded_again(
     pipeline = launch(long_source, limits=NEVER, stages__inference=model, **LIVE)
     pipeline.wait_for('hanging stage=inference .*reason="not ready within 7 s"')
     pipeline.wait_for(FLOWS)
-    wait_for_more_frames(pipeline)
+    pipeline.wait_for_delivered(FPS // 2)
 
     assert stop(pipeline) == 0, pipeline.log
     check_the_recording(tmp_path / "seen.mp4", check_the_end(pipeline))
@@ -228,7 +217,7 @@ def test_the_other_stages_may_crash_or_stand_still_too(launch: Launch, long_sour
     ):
         os.kill(pipeline.pid_of(name), number)
         pipeline.wait_for(f"ready stage={name}", 2)
-        wait_for_more_frames(pipeline)
+        pipeline.wait_for_delivered(FPS // 2)
         shown = stage(asked(pipeline), name)
         assert (shown.state, shown.restarts, shown.last_death) == ("READY", 1, how)
 
@@ -244,7 +233,7 @@ def test_the_relay_may_die_and_everybody_finds_it_again(launch: Launch, tmp_path
     write_pattern(source, 320, 240, FPS, seconds, preset="ultrafast")
     pipeline = launch(source, **LIVE)
     pipeline.wait_for(FLOWS)
-    wait_for_more_frames(pipeline)
+    pipeline.wait_for_delivered(FPS // 2)
 
     os.kill(pipeline.pid_of("relay"), signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from tests.integration.box import FPS, STREAMS, box, check_unmixed, write_films
 from tests.integration.camera import Camera
 
 SECONDS = 60  # longer than anybody waits
+SHORT_SECONDS = 6
 
 SERVED_BY = {0: "inference.1", 1: "inference.2", 2: "inference.1"}
 """Each stream goes to the replica that has fewest."""
@@ -93,7 +94,8 @@ def test_a_replica_that_cannot_be_renewed_stays_as_it_is_and_the_others_are_rene
         assert lives["inference.3"] == running.pipeline.pid_of("inference.3", 2)
 
 
-def test_a_processor_of_one_stream_serves_several_with_a_replica_for_each(films: list[Path], tmp_path: Path) -> None:
+def test_a_processor_of_one_stream_serves_several_with_a_replica_for_each(tmp_path: Path) -> None:
+    films = write_films(tmp_path, SHORT_SECONDS)
     processor = {"trickle_app": "tests.integration.trickle_app_ops:Negative", "params": {"strength": 0.0}, "threads": 1}
     with box(tmp_path, processor=processor, inference={"replicas": STREAMS}) as running, ExitStack() as cameras:
         for number in range(2):
@@ -101,10 +103,13 @@ def test_a_processor_of_one_stream_serves_several_with_a_replica_for_each(films:
         for number in range(2):
             cameras.enter_context(Camera(films[number], f"{running.relay}/s{number}-in"))
         for number in range(2):
-            running.wait_for_delivered(number, FPS)
+            running.wait_until_over(number)
         running.pipeline.signal(signal.SIGINT)
         assert running.pipeline.end() == 0, running.pipeline.log
-    plain, negative = (check_unmixed(tmp_path / f"s{number}.mp4", number, SECONDS) for number in range(2))
+    recordings = [tmp_path / f"s{number}.mp4" for number in range(2)]
+    plain, negative = (
+        check_unmixed(file, number, SHORT_SECONDS, to_its_end=True) for number, file in enumerate(recordings)
+    )
     assert plain.inverted == 0
     assert negative.inverted == negative.frames
 

@@ -109,7 +109,7 @@ def test_frames_of_several_streams_go_through_together(films: list[Path], tmp_pa
             running.wait_for_delivered(number, FPS)
         running.pipeline.wait_for(r"text stage=inference stream=s[01] .*text=2")
         running.pipeline.wait_for("processor_error stage=inference")
-        running.wait_until(lambda: "processor_error" in running.stream(2).frames.dropped)
+        running.pipeline.wait_until(lambda: "processor_error" in running.stream(2).frames.dropped)
         assert running.stream(2).frames.delivered == 0
         for number in range(2):
             assert "processor_error" not in running.stream(number).frames.dropped
@@ -214,7 +214,8 @@ def test_ten_minutes_of_kills_mix_no_streams(tmp_path: Path) -> None:
         assert frames.in_flight == 0
         running.pipeline.signal(signal.SIGINT)
         assert running.pipeline.end() == 0, running.pipeline.log
-    seen = [check_unmixed(tmp_path / f"s{number}.mp4", number, CHAOS_SECONDS) for number in range(STREAMS)]
+    recordings = [tmp_path / f"s{number}.mp4" for number in range(STREAMS)]
+    seen = [check_unmixed(file, number, CHAOS_SECONDS, to_its_end=True) for number, file in enumerate(recordings)]
     shown = [each.frames - each.duplicates for each in seen]
     print(f"{kills} killed; {shown} pictures seen of {FPS * CHAOS_SECONDS} each; {frames}")
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import yaml
 
 from pipeline.trickle.publisher import TricklePublisher
 from tests.integration.camera import Camera
-from tests.integration.running import PATIENCE_S, ROOT, RunningPipeline
+from tests.integration.running import ROOT, RunningPipeline
 from tests.orchestrator import Orchestrator
 
 CHANNELS = ("events", "control", "data")
@@ -72,11 +71,12 @@ class Service:
         return sum("text stage=inference" in line for line in self.pipeline.lines)
 
     def wait_for_dropped(self, reason: str, count: int) -> None:
-        """Nobody tells of what is only in a counter, and the service answers so many questions a second."""
-        deadline = time.monotonic() + PATIENCE_S
-        while self.ask("GET", "/stream/status")[1]["current_stream"]["frames"]["dropped"].get(reason, 0) < count:
-            assert time.monotonic() < deadline, self.pipeline.log
-            time.sleep(0.05)
+        """As the service tells it."""
+
+        def dropped() -> int:
+            return self.ask("GET", "/stream/status")[1]["current_stream"]["frames"]["dropped"].get(reason, 0)
+
+        self.pipeline.wait_until(lambda: dropped() >= count)
 
 
 @contextmanager

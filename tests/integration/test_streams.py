@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -110,20 +109,12 @@ class Node:
         self.wait_for_stage("inference", lambda found: found.spares == 1)
 
     def wait_for_stage(self, stage: str, is_so: Callable[[StageStatus], bool]) -> None:
-        """Nobody tells of what is only in the status."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not any(is_so(each) for each in self.status().stages if each.stage == stage):
-            assert time.monotonic() < deadline, self.pipeline.log
-            time.sleep(0.05)
+        self.pipeline.wait_until(lambda: any(is_so(each) for each in self.status().stages if each.stage == stage))
 
     def wait_for_more_frames(self, stream: str) -> None:
         """Until half a second of it was sent, and the processor knows whose frames they are."""
         said = len(re.findall(rf'text="{stream} ', self.pipeline.log))
-        before = self.status().frames.delivered
-        deadline = time.monotonic() + PATIENCE_S
-        while self.status().frames.delivered < before + FPS // 2:
-            assert time.monotonic() < deadline, self.pipeline.log
-            time.sleep(0.05)
+        self.pipeline.wait_for_delivered(FPS // 2)
         self.wait_for_text(rf"{stream} \d+ own 0", said + 1)
 
     def pid_of(self, stage: str) -> int:
