@@ -28,6 +28,9 @@ MAX_BUFFER_BYTES = 8 * 1024 * 1024
 DRAIN_TIMEOUT_S = 5.0
 """How long `close` waits for what is still queued."""
 
+MAX_REMOVE_S = 2.0
+"""How long it then still tries to remove the channel: viewers would wait for what will not come."""
+
 STALL_TIMEOUT_S = 10.0
 """A connection that takes no byte for this long while there are some to send is given up."""
 
@@ -87,6 +90,7 @@ class TrickleSink:
         self._sending: _QueuedSegment | None = None
         self._writing_since: float | None = None  # when the bytes were written that the connection is taking now
         self._closing = False
+        self._remove_within: float | None = None  # seconds; set once what is queued is given up
         self._down = False
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
@@ -192,13 +196,15 @@ class TrickleSink:
     def close(self, drain_timeout: float = DRAIN_TIMEOUT_S) -> None:
         """End the open segment, send what is queued, remove the channel, and join the thread.
 
-        What could not be sent within `drain_timeout` seconds is discarded and counted.
+        What could not be sent within `drain_timeout` seconds is discarded and counted; the channel is removed all the
+        same, if that can be done in as long again, or in MAX_REMOVE_S.
         """
         self.end_segment()
         self._closing = True
         self._notify()
         self._thread.join(drain_timeout)
         if self._thread.is_alive():
+            self._remove_within = min(drain_timeout, MAX_REMOVE_S)
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._cancel)
             self._thread.join()
@@ -217,7 +223,7 @@ class TrickleSink:
             self._sender.cancel()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner, contextlib.suppress(asyncio.CancelledError):
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._main())
         with self._lock:
             self._discard(len(self._queue))
@@ -225,18 +231,34 @@ class TrickleSink:
                 self._lose(self._current)
 
     async def _main(self) -> None:
-        self._sender = asyncio.current_task()
+        self._sender = asyncio.create_task(self._publish())
+        if self._remove_within is not None:
+            self._sender.cancel()
+        try:
+            await self._sender
+        except asyncio.CancelledError:
+            await self._remove_channel()
+
+    def _publisher(self) -> TricklePublisher:
+        return TricklePublisher(
+            self._url,
+            self._content_type,
+            token=self._token,
+            ssl_context=self._ssl_context,
+            judge=self._judge,
+            reply_timeout_s=REPLY_TIMEOUT_S,
+        )
+
+    async def _remove_channel(self) -> None:
+        with contextlib.suppress(TrickleError, OSError, TimeoutError):
+            async with asyncio.timeout(self._remove_within), self._publisher():
+                pass
+
+    async def _publish(self) -> None:
         delay = _FIRST_DELAY_S
         while self._queue or not self._closing:
             try:
-                async with TricklePublisher(
-                    self._url,
-                    self._content_type,
-                    token=self._token,
-                    ssl_context=self._ssl_context,
-                    judge=self._judge,
-                    reply_timeout_s=REPLY_TIMEOUT_S,
-                ) as publisher:
+                async with self._publisher() as publisher:
                     await publisher.resume()
                     self._connect()
                     delay = _FIRST_DELAY_S

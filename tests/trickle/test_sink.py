@@ -150,6 +150,27 @@ def test_close_sends_what_is_queued_removes_the_channel_and_joins_the_thread(rel
     assert sink_threads() == []
 
 
+def test_close_removes_the_channel_even_if_what_is_queued_cannot_be_sent(relay: Relay) -> None:
+    sink = TrickleSink(url(relay.port), max_buffer_bytes=64 * MIB)
+    sink.begin_segment()
+    sink.write(b"begun")
+    until(lambda: relay.channel() and relay.channel().size)
+    relay.run(stop_reading(relay.server))
+    sink.write(bytes(32 * MIB))  # more than the system's buffers take
+
+    sink.close(drain_timeout=2.0)
+
+    assert (sink.segments_sent, sink.segments_lost) == (0, 1)
+    assert relay.channel() is None, "viewers are told that it is over"
+    assert sink_threads() == []
+
+
+async def stop_reading(server: RunningServer) -> None:
+    """Of those who are connected now; who comes later is heard."""
+    for connection in server.trickle.connections:
+        connection._transport.pause_reading()
+
+
 def test_a_successor_goes_on_at_the_next_number(relay: Relay) -> None:
     first = TrickleSink(url(relay.port))
     write_segment(first, b"zero")
