@@ -184,7 +184,8 @@ class TrickleIngest:
         """Until decode has said something, or for FULL_POLL_MS: ZeroMQ's descriptor is edge-triggered."""
         self._room.clear()
         try:
-            await asyncio.wait_for(self._room.wait(), FULL_POLL_MS / 1000)
+            async with asyncio.timeout(FULL_POLL_MS / 1000):
+                await self._room.wait()
         except TimeoutError:
             self._link.attend()
 

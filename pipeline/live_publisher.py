@@ -58,7 +58,8 @@ async def _publish(source: TsFileSource, channel: ChannelAddress, stats: StageSt
 async def _stopped_before(due: float, stopping: asyncio.Event) -> bool:
     """Wait until `due` on the monotonic clock; True when told to stop before."""
     try:
-        await asyncio.wait_for(stopping.wait(), max(0.0, due - time.monotonic()))
+        async with asyncio.timeout(max(0.0, due - time.monotonic())):
+            await stopping.wait()
     except TimeoutError:
         return False
     return True
