@@ -142,7 +142,10 @@ class RunningPipeline:
 
     def end(self) -> int:
         """Wait for the launcher to end by itself and return its exit code."""
-        code = self.process.wait(PATIENCE_S)
+        try:
+            code = self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end within {PATIENCE_S:.0f} s:\n{self.log}") from None
         self._reader.join()
         return code
 
