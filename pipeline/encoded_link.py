@@ -42,7 +42,7 @@ Context = zmq.Context[zmq.Socket[bytes]]
 
 class Cursor:
     """Where decode is: the segment it reads and the bytes of it that it has used. In shared memory; decode stores,
-    ingress reads when it starts again. `NO_SEGMENT` before the first byte."""
+    ingress reads when it starts again. `NO_SEGMENT` before the first byte, `END_OF_STREAM` after the last."""
 
     def __init__(self, fd: int) -> None:
         self._slab = Slab(fd)
@@ -117,7 +117,13 @@ class EncodedWriter:
     @property
     def drained(self) -> bool:
         """Whether decode has taken in all there was, the end included."""
-        return not self._kept
+        return not self._kept or self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether decode has taken in the end of the stream, from this process or from one before it. It may be gone by
+        then, so that it stands in shared memory."""
+        return self.cursor.segment == END_OF_STREAM
 
     def write(self, segment: int, offset: int, data: bytes, *, last: bool = False, gap: bool = False) -> None:
         """Bytes of a segment that arrived just now. `last` completes it, and may come with no bytes."""
@@ -253,7 +259,8 @@ class EncodedReader:
         self._count_message()
 
     def finished(self) -> None:
-        """Say that the end was taken in too."""
+        """Say that the end was taken in too, to ingress and to its successor."""
+        self.cursor.move(END_OF_STREAM, 0)
         self._tell(EncodedConsumed(END_OF_STREAM))
 
     @property

@@ -45,7 +45,7 @@ STAND_IN = "passthrough"
 """The worker that passes frames through while inference is away."""
 
 LAST_WORDS_SECONDS = 0.25
-"""How long the last words of a process that left well may still be on their way."""
+"""How long the last words of a process that left well may still be on their way. What it says can be done without."""
 
 TOLD_LINES, TOLD_CHARACTERS = 8, 2000
 """Of what a process printed last, told with its death."""
@@ -130,7 +130,7 @@ class Keeper:
                 if self.stopping or stage.ending:
                     self.tell(stage, Drain())
             case Finished():
-                life.finished = True
+                life.has_spoken = True
                 stage.farewell = message.reason
             case StreamHandedOn():
                 life.through[message.lane] = message.epoch
@@ -368,7 +368,7 @@ class Keeper:
     def _await_last_words(self, life: Life, hear: Callable[[], None]) -> None:
         """Others talk at the same time, above all at the end of a stream."""
         deadline = time.monotonic() + LAST_WORDS_SECONDS
-        while not life.finished and (seconds := deadline - time.monotonic()) > 0:
+        while not life.has_spoken and (seconds := deadline - time.monotonic()) > 0:
             self._switchboard.socket.poll(max(1, int(seconds * 1000)))
             hear()
 

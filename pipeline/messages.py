@@ -130,8 +130,8 @@ class Event(msgspec.Struct, frozen=True, tag="event"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The stage has handed on everything it had, and exits with 0. `reason`: why it came to its end by itself, if there
-    is something to say of that."""
+    """The last word of a process that has handed on everything it had, as its counters say too. `reason`: why it came
+    to its end by itself, if there is something to say of that."""
 
     stage: str
     incarnation: int

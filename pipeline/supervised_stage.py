@@ -32,11 +32,17 @@ class Life:
         self.started = time.monotonic()
         self.ready = False
         self.parameters: list[Parameter] | None = None  # those of its processor, as it last described them
-        self.finished = False
         self.through: dict[int, int] = {}  # by lane: the number of the last stream that it has handed on all of
+        self.has_spoken = False  # has said why it comes to its end
         self.asked_for = False  # its death was ordered by a person
         self.refusal: str | None = None
         self.guilt: str | None = None  # what it is being killed for
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has handed on everything. It stands in shared memory, because a message may come after the death
+        that it explains."""
+        return bool(self.stats[Word.FINISHED])
 
     def hang(self, limits: Limits, now_ns: int) -> str | None:
         """What the process is guilty of, if it shows no life."""

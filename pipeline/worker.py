@@ -23,7 +23,7 @@ from pipeline.boot import WorkerBoot
 from pipeline.doorbell import wake
 from pipeline.frame_tracer import FrameTracer
 from pipeline.memory.cuda_driver import CudaUnavailable
-from pipeline.memory.stage_stats import StageStats
+from pipeline.memory.stage_stats import StageStats, Word
 from pipeline.messages import (
     Abandon,
     Activate,
@@ -304,6 +304,7 @@ def run(main: Callable[[Worker], None]) -> NoReturn:
         traceback.print_exc()
         worker.close()
         sys.exit(1)
+    worker.stats[Word.FINISHED] = 1
     worker.close(Finished(boot.stage, boot.incarnation, worker.farewell))
     sys.exit(0)
 

@@ -12,13 +12,14 @@ import zmq
 from pipeline.boot import EncodedBoot
 from pipeline.encoded_link import (
     CURSOR_BYTES,
+    END_OF_STREAM,
     NO_SEGMENT,
     QUEUED_MESSAGES,
     Cursor,
     EncodedReader,
     EncodedWriter,
 )
-from pipeline.messages import EncodedBytes, EncodedEnd
+from pipeline.messages import EncodedBytes, EncodedConsumed, EncodedEnd
 
 LIMIT = 1 << 20
 POLL_MS = 100
@@ -187,6 +188,20 @@ def test_a_link_is_drained_only_when_the_end_was_taken_in(boot, open_writer, ope
         writer.attend()
 
 
+def test_the_end_that_was_taken_in_is_known_when_both_have_died_over_it(boot, open_writer, open_reader):
+    writer, reader = open_writer(boot), open_reader(boot)
+    write_segment(writer, 0, content(0))
+    writer.end()
+    pump(writer, reader, lambda messages: EncodedEnd() in messages)
+    assert not writer.is_over
+    reader.finished()
+    reader.die()
+    writer.die()
+    successor = open_writer(boot)
+    assert successor.is_over
+    assert successor.drained
+
+
 def test_the_end_alone_is_drained_too(boot, open_writer, open_reader):
     writer, reader = open_writer(boot), open_reader(boot)
     writer.end()
@@ -333,7 +348,7 @@ def test_what_a_dead_reader_still_had_to_say_is_not_its_successors(boot, open_wr
     pump(writer, old, amount(5000))
     new = open_reader(boot)
     pump(writer, new, amount(5000))
-    old.finished()
+    old.socket.send(msgspec.msgpack.encode(EncodedConsumed(END_OF_STREAM)))
     writer.socket.poll()
     writer.attend()
     assert not writer.drained

@@ -60,6 +60,9 @@ class Decode:
 
     def run_forever(self) -> None:
         """Until the source has ended, or ingress is gone for good."""
+        if self._writer.table.ended:  # A predecessor handed on everything, and died before it could say so.
+            self._source.finished()
+            return
         poller = zmq.Poller()
         poller.register(self._source.socket, zmq.POLLIN)
         poller.register(self._worker.wake_fd, zmq.POLLIN)

@@ -48,6 +48,7 @@ class Word(IntEnum):
     VIDEO_BYTES = 19  # that the encoder made, without sound and container
     BITRATE = 20  # bit/s that the encoder aims at just now; 0: it aims at a quality
     UNDER_WAY_SINCE_NS = 21  # the oldest frame that a processor has begun and not ended; 0: there is none
+    FINISHED = 22  # 1: the process has handed on everything, and nothing is lost however it leaves
 
 
 class Span(IntEnum):
@@ -122,6 +123,7 @@ class StageStats:
         self._words[Word.BUSY_SINCE_NS] = 0
         self._words[Word.LIFE_OUT_NS] = 0
         self._words[Word.UNDER_WAY_SINCE_NS] = 0
+        self._words[Word.FINISHED] = 0
         self.beat()
 
     def begin_stream(self) -> None:

@@ -22,6 +22,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of the same: for tests of what comes after."""
+    path = tmp_path_factory.mktemp("source") / "short.ts"
+    write_pattern(path, 320, 180, FPS, 1)
+    return path
+
+
+@pytest.fixture(scope="session")
 def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute of the same, in small: for tests that end the stream themselves."""
     path = tmp_path_factory.mktemp("source") / "long.ts"

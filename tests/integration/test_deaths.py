@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,67 @@ def test_the_stream_goes_on_after_the_death_of(stage: str, launch: Launch, sourc
     assert report.frames + report.missing == report.last_index - report.first_index + 1
     assert report.frames <= status.frames.delivered
     assert report.max_audio_offset_ms < 40
+
+
+@pytest.fixture
+def odd_python(tmp_path: Path) -> Path:
+    """An interpreter whose first process comes to an odd end; AT_THE_END_IT says to which."""
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("dies_at_the_end.py")} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+@pytest.fixture
+def end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets the process at its end go on."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    monkeypatch.setenv("AT_THE_END", str(fifo))
+    return lambda: fifo.write_bytes(b"go")
+
+
+@pytest.mark.parametrize("stage", SPINE)
+def test_a_stage_that_dies_when_all_is_done_comes_to_its_end_all_the_same(
+    stage: str,
+    launch: Launch,
+    short_source: Path,
+    odd_python: Path,
+    end_it: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its neighbours are gone by then, and tell its successor nothing."""
+    monkeypatch.setenv("AT_THE_END_IT", "is_killed")
+    pipeline = launch(short_source, **{f"stages__{stage}__python": str(odd_python)})
+    for other in SPINE:
+        if other != stage:
+            pipeline.wait_for(f"finished stage={other}")
+
+    end_it()
+
+    pipeline.wait_for(f"died stage={stage} how=SIGKILL")
+    assert pipeline.end() == 0, pipeline.log
+    frames = pipeline.summary().frames
+    assert (frames.balanced, frames.delivered, frames.in_flight) == (True, FPS, 0)
+
+
+@pytest.mark.parametrize("stage", ["ingress", "egress"])
+def test_a_stage_whose_last_word_is_lost_has_come_to_its_end(
+    stage: str,
+    launch: Launch,
+    short_source: Path,
+    odd_python: Path,
+    end_it: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AT_THE_END_IT", "says_nothing")
+    pipeline = launch(short_source, **{f"stages__{stage}__python": str(odd_python)})
+
+    end_it()
+
+    assert pipeline.end() == 0, pipeline.log
+    assert "died" not in pipeline.log
+    assert pipeline.summary().frames.delivered == FPS
 
 
 def test_a_stage_that_keeps_dying_is_given_up_and_the_rest_stays(launch: Launch, source: Path) -> None:
