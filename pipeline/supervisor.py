@@ -139,6 +139,7 @@ class Supervisor:
 
     def status(self) -> Status:
         egress = StageTotals([seat for stage in self._keeper.of_kind(Egress) for seat in stage.stats.seats])
+        end_to_end = egress.durations(Span.END_TO_END)  # Of no more frames than are counted next.
         frames = self._wiring.frame_count()
         streams = self._streams.statuses()
         return Status(
@@ -157,7 +158,7 @@ class Supervisor:
             streams=streams,
             paused=any(lane.pause is not None for lane in self._wiring.lanes),
             streams_ended=self._streams.count_ended,
-            end_to_end=egress.durations(Span.END_TO_END),
+            end_to_end=end_to_end,
             launcher=self._usage,
         )
 
