@@ -17,7 +17,7 @@ LONGER_SECONDS = 15
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """5 s of numbered pictures at 30 fps with beeps: H.264 and AAC in MPEG-TS, a keyframe a second."""
     path = tmp_path_factory.mktemp("source") / "source.ts"
-    write_pattern(path, 640, 360, FPS, SECONDS)
+    write_pattern(path, 320, 180, FPS, SECONDS)
     return path
 
 
@@ -31,7 +31,7 @@ def short_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute of the same, in small: for tests that end the stream themselves."""
+    """A minute of the same: for tests that end the stream themselves."""
     path = tmp_path_factory.mktemp("source") / "long.ts"
     write_pattern(path, 320, 180, FPS, 60)
     return path

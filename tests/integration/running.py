@@ -28,13 +28,15 @@ SPINE = ("ingress", "decode", "inference", "egress")
 
 
 def topology(name: str, out: Path, source: Path | None, **changes: Any) -> dict[str, Any]:
-    """The demo's topology, small, on free ports, every frame delivered. In the names of `changes`, __ is a dot."""
+    """The demo's topology, small, on free ports, every frame delivered, without what a test that looks for it asks for.
+    In the names of `changes`, __ is a dot."""
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
-    demo |= {"name": name, "relay": {"port": 0}, "api": {"port": 0}, "frame": {"width": 256, "height": 256}}
+    demo |= {"name": name, "relay": {"port": 0}, "frame": {"width": 256, "height": 256}}
+    del demo["api"]
     demo["links"]["raw"]["policy"] = "block"
     demo["stages"]["inference"]["processor"] = {"callable": "pipeline.processors.torch_ops:invert", "threads": 1}
     demo["stages"]["egress"]["encoder"]["preset"] = "ultrafast"
-    demo["stages"]["recorder"] |= {"file": str(out / "seen.mp4"), "still": str(out / "seen.png")}
+    demo["stages"]["recorder"] = {"worker": "recorder", "channel": "output", "file": str(out / "seen.mp4")}
     if source is None:
         del demo["stages"]["publisher"]
     else:

@@ -124,5 +124,5 @@ def test_nothing_outlives_a_killed_launcher(launch: Launch, source: Path) -> Non
 
     pipeline.signal(signal.SIGKILL)
 
-    assert len(pids) == 8
+    assert len(pids) == 7
     assert all(wait_until_gone(pid) for pid in pids)

@@ -22,20 +22,13 @@ Launch = Callable[..., RunningPipeline]
 
 FPS = 30
 LIVE = {"links__raw__policy": "latest"}
+WITH_API: dict[str, Any] = {"api": {"port": 0}}
 FLOWS = "first_frame stage=egress"
 AT_ONCE = {"max_restarts": 100, "window": 0.1}
 """Every death is answered as a first one is."""
 
 NEVER = {"ready": 60, "heartbeat": 60, "progress": 60}
 """Limits for the whole file that nothing in a test reaches; those of a stage take their place."""
-
-
-@pytest.fixture(scope="module")
-def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute of numbered pictures, for streams that are stopped when everything was seen."""
-    path = tmp_path_factory.mktemp("source") / "long.ts"
-    write_pattern(path, 320, 240, FPS, 60, preset="ultrafast")
-    return path
 
 
 @pytest.fixture
@@ -106,7 +99,7 @@ def test_a_processor_may_end_its_process_in_any_way(
         "memory": "SIGKILL",
         "child": "exit code 0",
     }
-    pipeline = launch(long_source, limits=NEVER, stages__inference=dying(marks, *ways), **LIVE)
+    pipeline = launch(long_source, limits=NEVER, stages__inference=dying(marks, *ways), **LIVE, **WITH_API)
     pipeline.wait_for("ready stage=egress")
     heard: list[str] = []
     with EventStream(control_endpoint(pipeline.name)) as events:
@@ -135,7 +128,11 @@ def test_a_processor_may_hang_with_the_interpreter_locked_or_free(
     """The limits are the stage's own; those of the file would find nothing."""
     strict = {"ready": 60, "heartbeat": 1, "progress": 1}
     pipeline = launch(
-        long_source, limits=NEVER, stages__inference=dying(marks, "hold_gil", "native", limits=strict), **LIVE
+        long_source,
+        limits=NEVER,
+        stages__inference=dying(marks, "hold_gil", "native", limits=strict),
+        **LIVE,
+        **WITH_API,
     )
     for life, reason in enumerate(("no heartbeat for 1 s", "busy without progress for 1 s"), 1):
         pipeline.wait_for(f'ERROR hanging stage=inference pid={pipeline.pid_of("inference", life)} reason="{reason}"')
@@ -180,6 +177,7 @@ def test_a_model_that_never_comes_up_is_given_up_and_the_pipeline_says_so(
             model, limits=NEVER | {"ready": ready}, restart={"max_restarts": 1, "backoff": 0.1}
         ),
         **LIVE,
+        **WITH_API,
     )
     pipeline.wait_for(f'failed stage=inference reason="{how}; 1 restarts in 60 s used up"')
     pipeline.wait_for("first_segment stage=ingress")
@@ -208,7 +206,7 @@ def test_a_module_that_raises_at_import_is_a_mistake_and_no_death(launch: Launch
 
 def test_the_other_stages_may_crash_or_stand_still_too(launch: Launch, long_source: Path, tmp_path: Path) -> None:
     stands_still = {"stages__egress__limits": NEVER | {"heartbeat": 1}}
-    pipeline = launch(long_source, limits=NEVER, **stands_still, **LIVE)
+    pipeline = launch(long_source, limits=NEVER, **stands_still, **LIVE, **WITH_API)
     pipeline.wait_for(FLOWS)
     for name, number, how in (
         ("ingress", signal.SIGABRT, "SIGABRT"),
@@ -251,7 +249,7 @@ def test_the_relay_may_die_and_everybody_finds_it_again(launch: Launch, tmp_path
 
 def test_the_api_may_die_and_is_there_again_on_its_port(launch: Launch, source: Path) -> None:
     """Also when it is told to leave: a service ends with the pipeline and not before."""
-    pipeline = launch(source, **LIVE)
+    pipeline = launch(source, **LIVE, **WITH_API)
     pipeline.wait_for("ready stage=api")
     for deaths, (number, how) in enumerate(((signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "exit code 0")), 1):
         os.kill(pipeline.pid_of("api", deaths), number)

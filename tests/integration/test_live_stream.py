@@ -16,7 +16,8 @@ Launch = Callable[..., RunningPipeline]
 
 
 def test_every_frame_comes_out_once_in_order_with_sound_in_sync(launch: Launch, source: Path, tmp_path: Path) -> None:
-    pipeline = launch(source)
+    still = {"stages__recorder__still": str(tmp_path / "seen.png"), "stages__recorder__compare": "input"}
+    pipeline = launch(source, **still)
 
     assert pipeline.end() == 0, pipeline.log
 
@@ -68,7 +69,7 @@ def test_a_file_is_processed_whole_without_a_relay(launch: Launch, source: Path,
 
 
 def test_the_api_tells_health_status_and_metrics(launch: Launch, long_source: Path) -> None:
-    pipeline = launch(long_source)
+    pipeline = launch(long_source, api={"port": 0})
     base = pipeline.url_of("api")
     pipeline.wait_for_delivered(1)
 

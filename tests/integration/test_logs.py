@@ -114,7 +114,7 @@ def test_every_event_that_was_logged_is_documented(pipeline: Logged) -> None:
 @pytest.mark.parametrize(
     ("stage", "level", "said"),
     [
-        ("encode", "INFO", "no stage 'encode'; there are: launcher, relay, api, publisher, ingress, "),
+        ("encode", "INFO", "no stage 'encode'; there are: launcher, relay, publisher, ingress, "),
         ("decode", "loud", "invalid choice: 'LOUD' (choose from 'DEBUG', 'INFO', 'WARNING', 'ERROR')"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_name_that_does_not_run_is_answered_with_those_that_do(launch: Launch,
 
 
 def test_top_shows_every_stage_and_link(launch: Launch, long_source: Path) -> None:
-    pipeline = launch(long_source)
+    pipeline = launch(long_source, api={"port": 0})
     pipeline.wait_for("first_frame stage=egress")
     shown = ask("top", pipeline.name).stdout
     assert f"{pipeline.name}: " in shown
@@ -129,7 +129,7 @@ def test_a_restart_of_what_is_not_there_is_refused_in_one_line(launch: Launch, l
     pipeline.wait_for("ready stage=egress")
     answer = ask("restart", "encode", pipeline.name)
     assert answer.returncode == 2
-    assert answer.stderr.startswith("no stage 'encode'; there are: relay, api, publisher, ingress, decode")
+    assert answer.stderr.startswith("no stage 'encode'; there are: relay, publisher, ingress, decode")
     assert answer.stderr.count("\n") == 1
 
 

@@ -31,7 +31,7 @@ def starts(pipeline: RunningPipeline, stage: str) -> int:
 
 
 def test_a_reload_restarts_only_what_changed(launch: Launch, long_source: Path) -> None:
-    pipeline = launch(long_source)
+    pipeline = launch(long_source, api={"port": 0})
     pipeline.wait_for("first_frame stage=egress")
     change(pipeline, stages__egress__encoder={"preset": "superfast", "bitrate": "900k"}, limits={"drain": 20})
     pipeline.wait_for("reloaded stage=launcher changed=egress$")

@@ -40,7 +40,7 @@ class Recorded:
         self.collector = collector
         tracing = {"every": EVERY} | ({"otel": collector.url} if collector is not None else {})
         name = f"t-replay-{os.getpid()}"
-        changes = {"stages__inference__processor": POSTERIZE, "tracing": tracing}
+        changes = {"stages__inference__processor": POSTERIZE, "tracing": tracing, "api": {"port": 0}}
         with RunningPipeline(topology(name, folder, source, **changes), folder) as pipeline:
             pipeline.wait_for("first_frame stage=egress")
             followed = launcher("trace", name, "--follow", "--json")
