@@ -140,7 +140,7 @@ def test_whoever_subscribes_hears_of_deaths_and_restarts(launch: Launch, long_so
         ControlLine(control_endpoint(pipeline.name)).status()  # The subscription was sent before, and has come too.
         os.kill(pipeline.pid_of("decode"), signal.SIGKILL)
         heard = []
-        while not heard or heard[-1].name != "ready":
+        while not heard or (heard[-1].stage, heard[-1].name) != ("decode", "ready"):
             event = events.next(PATIENCE_S)
             assert event is not None, heard
             heard.append(event)
