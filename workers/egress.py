@@ -289,6 +289,7 @@ def main(worker: Worker) -> None:
     channel: ChannelAddress | None = None
     file: ContainerFile | None = None
     text: TextChannel | None = None
+    refusal: WorkerRefused | None = None
     with contextlib.ExitStack() as stack:
         sinks: list[SegmentSink] = []
         if spec.sink.file is not None:
@@ -302,18 +303,22 @@ def main(worker: Worker) -> None:
         if spec.sink.text is not None:
             written = _open_sink(channel_address(spec.sink.text, worker.boot), CONTENT_TYPE)
             text = TextChannel(stack.enter_context(written), worker.error)
-        egress = Egress(worker, spec, sinks, text)
-        worker.ready(" and ".join(where))
         try:
+            egress = Egress(worker, spec, sinks, text)
+            worker.ready(" and ".join(where))
             egress.run_forever()
             egress.close()
             if file is not None:
                 file.finish()
         except AccessDenied as denied:
             assert channel is not None
-            raise channel.refusal(denied) from denied
+            refusal = channel.refusal(denied)
         except MediaFileError as error:
-            raise WorkerRefused(f"{worker.boot.section}.sink.file: {error}") from error
+            refusal = WorkerRefused(f"{worker.boot.section}.sink.file: {error}")
+        except WorkerRefused as problem:
+            refusal = problem
+    if refusal is not None:  # Viewers were told first: there will be no successor.
+        raise refusal
 
 
 def _open_sink(channel: ChannelAddress, content_type: str = "video/MP2T") -> TrickleSink:

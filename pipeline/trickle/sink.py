@@ -31,6 +31,9 @@ DRAIN_TIMEOUT_S = 5.0
 MAX_REMOVE_S = 2.0
 """How long it then still tries to remove the channel: viewers would wait for what will not come."""
 
+CRASH_DRAIN_S = 0.5
+"""The same for a writer that leaves with an error: its successor has to wait for it."""
+
 STALL_TIMEOUT_S = 10.0
 """A connection that takes no byte for this long while there are some to send is given up."""
 
@@ -44,7 +47,8 @@ _SEGMENT_COST_BYTES = 1024
 class TrickleSink:
     """A channel's writer for synchronous callers. `begin_segment`, `write` and `end_segment` are for one thread.
 
-    The sink goes on at the server's next number, so a process that takes over from a dead one continues its stream.
+    The sink goes on at the server's next number, so a process that takes over from a dead one continues its stream; a
+    `with` block that is left with an error leaves the channel to it.
     When the connection is lost, the segment being sent is given up, and while the server is away only the newest one is
     kept: viewers get what is fresh. Over the bound the rest of the segment being written is discarded. Either way the
     loss, of a whole segment or of its end, is counted in `segments_lost` and raises nothing.
@@ -90,6 +94,7 @@ class TrickleSink:
         self._sending: _QueuedSegment | None = None
         self._writing_since: float | None = None  # when the bytes were written that the connection is taking now
         self._closing = False
+        self._removes = True  # the channel, at the end
         self._remove_within: float | None = None  # seconds; set once what is queued is given up
         self._down = False
         self._loop = asyncio.new_event_loop()
@@ -104,7 +109,10 @@ class TrickleSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self.close(CRASH_DRAIN_S, remove=False)
 
     @property
     def queued_bytes(self) -> int:
@@ -193,13 +201,14 @@ class TrickleSink:
             segment.ended = True
             self._notify()
 
-    def close(self, drain_timeout: float = DRAIN_TIMEOUT_S) -> None:
-        """End the open segment, send what is queued, remove the channel, and join the thread.
+    def close(self, drain_timeout: float = DRAIN_TIMEOUT_S, *, remove: bool = True) -> None:
+        """End the open segment, send what is queued, remove the channel if `remove`, and join the thread.
 
         What could not be sent within `drain_timeout` seconds is discarded and counted; the channel is removed all the
         same, if that can be done in as long again, or in MAX_REMOVE_S.
         """
         self.end_segment()
+        self._removes = remove
         self._closing = True
         self._notify()
         self._thread.join(drain_timeout)
@@ -237,7 +246,8 @@ class TrickleSink:
         try:
             await self._sender
         except asyncio.CancelledError:
-            await self._remove_channel()
+            if self._removes:
+                await self._remove_channel()
 
     def _publisher(self) -> TricklePublisher:
         return TricklePublisher(
@@ -258,18 +268,25 @@ class TrickleSink:
         delay = _FIRST_DELAY_S
         while self._queue or not self._closing:
             try:
-                async with self._publisher() as publisher:
-                    await publisher.resume()
-                    self._connect()
-                    delay = _FIRST_DELAY_S
-                    await self._send_all(publisher)
+                await self._publish_while_connected()
             except AccessDenied as denied:
                 self._give_up(denied)
                 return
             except (TrickleError, OSError) as error:
+                delay = min(delay * 2, _MAX_DELAY_S) if self._down else _FIRST_DELAY_S
                 self._disconnect(error)
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, _MAX_DELAY_S)
+
+    async def _publish_while_connected(self) -> None:
+        publisher = self._publisher()
+        try:
+            await publisher.resume()
+            self._connect()
+            await self._send_all(publisher)
+            if self._removes:
+                await publisher.close()
+        finally:
+            publisher.abort()
 
     def _connect(self) -> None:
         if self._down:

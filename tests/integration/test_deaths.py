@@ -1,4 +1,5 @@
-"""SIGKILL to one stage under a live stream: it comes back, the stream goes on, and every frame is accounted for."""
+"""One stage dies under a live stream, or at its end: it comes back, the stream goes on, and every frame is accounted
+for."""
 
 import os
 import signal
@@ -39,13 +40,27 @@ def test_the_stream_goes_on_after_the_death_of(stage: str, launch: Launch, sourc
     assert report.max_audio_offset_ms < 40
 
 
-@pytest.fixture
-def odd_python(tmp_path: Path) -> Path:
-    """An interpreter whose first process comes to an odd end; AT_THE_END_IT says to which."""
-    script = tmp_path / "python"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("dies_at_the_end.py")} "$@"\n')
+def odd_python(folder: Path, odd: str) -> str:
+    """A program that runs what `odd` makes of a worker."""
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name(odd)} "$@"\n')
     script.chmod(0o755)
-    return script
+    return str(script)
+
+
+def test_an_error_in_egress_is_no_end_for_viewers(
+    launch: Launch, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILED_ONCE", str(tmp_path / "failed"))
+    pipeline = launch(source, stages__egress__python=odd_python(tmp_path, "fails_once.py"))
+
+    pipeline.wait_for('died stage=egress how="exit code 1" .*RuntimeError: the encoder broke')
+    assert pipeline.end() == 0, pipeline.log
+    assert pipeline.summary().frames.balanced
+    report = verify_recording(tmp_path / "seen.mp4", FPS)
+    assert report.last_index == FPS * SECONDS - 1, "the viewer saw the stream to its end"
+    assert (report.out_of_order, report.duplicates) == (0, 0)
+    assert pipeline.log.count("relay.channel_removed stage=relay channel=output") == 1
 
 
 @pytest.fixture
@@ -57,18 +72,18 @@ def end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None
     return lambda: fifo.write_bytes(b"go")
 
 
-@pytest.mark.parametrize("stage", SPINE)
+@pytest.mark.parametrize("stage", ["ingress", "decode", "egress"])
 def test_a_stage_that_dies_when_all_is_done_comes_to_its_end_all_the_same(
     stage: str,
     launch: Launch,
     short_source: Path,
-    odd_python: Path,
+    tmp_path: Path,
     end_it: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its neighbours are gone by then, and tell its successor nothing."""
     monkeypatch.setenv("AT_THE_END_IT", "is_killed")
-    pipeline = launch(short_source, **{f"stages__{stage}__python": str(odd_python)})
+    pipeline = launch(short_source, **{f"stages__{stage}__python": odd_python(tmp_path, "dies_at_the_end.py")})
     for other in SPINE:
         if other != stage:
             pipeline.wait_for(f"finished stage={other}")
@@ -81,17 +96,15 @@ def test_a_stage_that_dies_when_all_is_done_comes_to_its_end_all_the_same(
     assert (frames.balanced, frames.delivered, frames.in_flight) == (True, FPS, 0)
 
 
-@pytest.mark.parametrize("stage", ["ingress", "egress"])
 def test_a_stage_whose_last_word_is_lost_has_come_to_its_end(
-    stage: str,
     launch: Launch,
     short_source: Path,
-    odd_python: Path,
+    tmp_path: Path,
     end_it: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AT_THE_END_IT", "says_nothing")
-    pipeline = launch(short_source, **{f"stages__{stage}__python": str(odd_python)})
+    pipeline = launch(short_source, stages__ingress__python=odd_python(tmp_path, "dies_at_the_end.py"))
 
     end_it()
 

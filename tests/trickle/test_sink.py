@@ -165,6 +165,24 @@ def test_close_removes_the_channel_even_if_what_is_queued_cannot_be_sent(relay: 
     assert sink_threads() == []
 
 
+def test_an_error_leaves_the_channel_to_a_successor(relay: Relay) -> None:
+    def write_and_fail() -> None:
+        with TrickleSink(url(relay.port)) as sink:
+            sink.begin_segment()
+            sink.write(b"shown")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    assert relay.content(0) == b"shown", "what was written before is sent, and its segment ended"
+
+    with TrickleSink(url(relay.port)) as successor:
+        write_segment(successor, b"and on")
+        until(lambda: successor.segments_sent == 1)
+        assert (relay.content(0), relay.content(1)) == (b"shown", b"and on")
+    assert relay.channel() is None
+
+
 async def stop_reading(server: RunningServer) -> None:
     """Of those who are connected now; who comes later is heard."""
     for connection in server.trickle.connections:
