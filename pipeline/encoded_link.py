@@ -116,13 +116,8 @@ class EncodedWriter:
 
     @property
     def drained(self) -> bool:
-        """Whether decode has taken in all there was, the end included."""
-        return not self._kept or self.is_over
-
-    @property
-    def is_over(self) -> bool:
-        """Whether decode has taken in the end of the stream, from this process or from one before it. It may be gone by
-        then, so that it stands in shared memory."""
+        """Whether decode has taken in all there was, the end included, from this process or from one before it. Decode
+        may be gone by then, so that it stands in shared memory."""
         return self.cursor.segment == END_OF_STREAM
 
     def write(self, segment: int, offset: int, data: bytes, *, last: bool = False, gap: bool = False) -> None:
@@ -166,12 +161,9 @@ class EncodedWriter:
     def _forget_before(self, segment: int) -> None:
         while self._kept:
             oldest = self._kept[0]
-            if isinstance(oldest, EncodedBytes):
-                if oldest.segment >= segment and not self._is_too_much(oldest):
-                    break
-                self._kept_bytes -= len(oldest.data)
-            elif segment != END_OF_STREAM:
+            if isinstance(oldest, EncodedEnd) or (oldest.segment >= segment and not self._is_too_much(oldest)):
                 break
+            self._kept_bytes -= len(oldest.data)
             self._kept.popleft()
             self._unsent = max(0, self._unsent - 1)
 

@@ -19,7 +19,7 @@ def main(worker: Worker) -> None:
     assert worker.boot.encoded is not None
     link = EncodedWriter(worker.boot.encoded, worker.zmq, input_tap(worker.tap, worker.boot.epoch))
     assert spec.source is not None
-    if link.is_over:
+    if link.drained:
         worker.ready("a predecessor has handed on everything")
     elif spec.source.trickle is not None:
         channel = channel_address(spec.source.trickle, worker.boot)

@@ -94,7 +94,7 @@ class TrickleSink:
         self._sending: _QueuedSegment | None = None
         self._writing_since: float | None = None  # when the bytes were written that the connection is taking now
         self._closing = False
-        self._removes = True  # the channel, at the end
+        self._deletes = True  # the channel, at the end
         self._remove_within: float | None = None  # seconds; set once what is queued is given up
         self._down = False
         self._loop = asyncio.new_event_loop()
@@ -112,7 +112,7 @@ class TrickleSink:
         if error is None:
             self.close()
         else:
-            self.close(CRASH_DRAIN_S, remove=False)
+            self.close(CRASH_DRAIN_S, delete=False)
 
     @property
     def queued_bytes(self) -> int:
@@ -201,14 +201,14 @@ class TrickleSink:
             segment.ended = True
             self._notify()
 
-    def close(self, drain_timeout: float = DRAIN_TIMEOUT_S, *, remove: bool = True) -> None:
-        """End the open segment, send what is queued, remove the channel if `remove`, and join the thread.
+    def close(self, drain_timeout: float = DRAIN_TIMEOUT_S, *, delete: bool = True) -> None:
+        """End the open segment, send what is queued, remove the channel if `delete`, and join the thread.
 
         What could not be sent within `drain_timeout` seconds is discarded and counted; the channel is removed all the
         same, if that can be done in as long again, or in MAX_REMOVE_S.
         """
         self.end_segment()
-        self._removes = remove
+        self._deletes = delete
         self._closing = True
         self._notify()
         self._thread.join(drain_timeout)
@@ -246,7 +246,7 @@ class TrickleSink:
         try:
             await self._sender
         except asyncio.CancelledError:
-            if self._removes:
+            if self._deletes:
                 await self._remove_channel()
 
     def _publisher(self) -> TricklePublisher:
@@ -283,7 +283,7 @@ class TrickleSink:
             await publisher.resume()
             self._connect()
             await self._send_all(publisher)
-            if self._removes:
+            if self._deletes:  # Else nothing is said: the POST opened ahead would count as an empty segment.
                 await publisher.close()
         finally:
             publisher.abort()

@@ -28,8 +28,8 @@ SPINE = ("ingress", "decode", "inference", "egress")
 
 
 def topology(name: str, out: Path, source: Path | None, **changes: Any) -> dict[str, Any]:
-    """The demo's topology, small, on free ports, every frame delivered, without what a test that looks for it asks for.
-    In the names of `changes`, __ is a dot."""
+    """The demo's topology, small, on free ports, every frame delivered; without the API and the still, at which few
+    tests look. In the names of `changes`, __ is a dot."""
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
     demo |= {"name": name, "relay": {"port": 0}, "frame": {"width": 256, "height": 256}}
     del demo["api"]

@@ -52,7 +52,7 @@ def test_an_error_in_egress_is_no_end_for_viewers(
     launch: Launch, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAILED_ONCE", str(tmp_path / "failed"))
-    pipeline = launch(source, stages__egress__python=odd_python(tmp_path, "fails_once.py"))
+    pipeline = launch(source, stages__egress__python=odd_python(tmp_path, "odd_egress.py"))
 
     pipeline.wait_for('died stage=egress how="exit code 1" .*RuntimeError: the encoder broke')
     assert pipeline.end() == 0, pipeline.log
@@ -72,18 +72,25 @@ def end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None
     return lambda: fifo.write_bytes(b"go")
 
 
+@pytest.fixture
+def launch_odd(
+    launch: Launch, short_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], RunningPipeline]:
+    """`launch_odd(stage, end)`: a second of a stream, with a stage that comes to an odd end once `end_it` is called."""
+
+    def start(stage: str, end: str) -> RunningPipeline:
+        monkeypatch.setenv("AT_THE_END_IT", end)
+        return launch(short_source, **{f"stages__{stage}__python": odd_python(tmp_path, "odd_end.py")})
+
+    return start
+
+
 @pytest.mark.parametrize("stage", ["ingress", "decode", "egress"])
 def test_a_stage_that_dies_when_all_is_done_comes_to_its_end_all_the_same(
-    stage: str,
-    launch: Launch,
-    short_source: Path,
-    tmp_path: Path,
-    end_it: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
+    stage: str, end_it: Callable[[], None], launch_odd: Callable[[str, str], RunningPipeline]
 ) -> None:
     """Its neighbours are gone by then, and tell its successor nothing."""
-    monkeypatch.setenv("AT_THE_END_IT", "is_killed")
-    pipeline = launch(short_source, **{f"stages__{stage}__python": odd_python(tmp_path, "dies_at_the_end.py")})
+    pipeline = launch_odd(stage, "is_killed")
     for other in SPINE:
         if other != stage:
             pipeline.wait_for(f"finished stage={other}")
@@ -97,14 +104,9 @@ def test_a_stage_that_dies_when_all_is_done_comes_to_its_end_all_the_same(
 
 
 def test_a_stage_whose_last_word_is_lost_has_come_to_its_end(
-    launch: Launch,
-    short_source: Path,
-    tmp_path: Path,
-    end_it: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
+    end_it: Callable[[], None], launch_odd: Callable[[str, str], RunningPipeline]
 ) -> None:
-    monkeypatch.setenv("AT_THE_END_IT", "says_nothing")
-    pipeline = launch(short_source, stages__ingress__python=odd_python(tmp_path, "dies_at_the_end.py"))
+    pipeline = launch_odd("ingress", "says_nothing")
 
     end_it()
 
